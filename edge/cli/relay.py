@@ -21,7 +21,7 @@ from edge.clock import SystemClock
 from edge.config.check import load_relay
 from edge.config.settings import BrokerSettings, RelaySection, RelaySettings
 from edge.config.sockets import served_at
-from edge.errors import ArchiveRemoved, ConfigError
+from edge.errors import ArchiveRemoved
 from edge.health import (
     GatewayStatus,
     IssuerStatus,
@@ -142,11 +142,9 @@ def plan(settings: RelaySettings) -> RelayPlan:
 def _sinks(relay: RelaySection) -> Iterator[Sink]:
     """The sinks that are set: a new one is a section of the settings, and some lines here."""
     if (to := relay.sinks.historian) is not None:
-        try:
-            from edge.relay.sinks.historian import Historian
-            from edge.relay.sinks.historian_session import HistorianPlan, Rename
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"relay.sinks.historian needs {error.name}: install 'tidegate[historian]'") from None
+        from edge.relay.sinks.historian import Historian
+        from edge.relay.sinks.historian_session import HistorianPlan, Rename
+
         files = None
         if to.tls != "off":
             where = "relay.sinks.historian.tls"
@@ -160,10 +158,8 @@ def _sinks(relay: RelaySection) -> Iterator[Sink]:
             keep_days=_days(to.keep),
         ))  # fmt: skip
     if (lake := relay.sinks.lake) is not None:
-        try:
-            from edge.relay.sinks.lake import Lake, LakePlan
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"relay.sinks.lake needs {error.name}: install 'tidegate[lake]'") from None
+        from edge.relay.sinks.lake import Lake, LakePlan
+
         yield Lake(LakePlan(name="lake", directory=lake.directory, keep_days=_days(lake.keep)))
 
 

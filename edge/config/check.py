@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from edge.config.check_process import Role
@@ -190,7 +191,12 @@ def _name(source: Source) -> str:
     return (name.text if name is not None else None) or ""
 
 
+_SINK_LIBRARIES = {"historian": "asyncpg", "lake": "duckdb"}
+"""What a sink needs besides; an extra with the name of the sink installs it."""
+
+
 def _relay(source: Source, root: Node) -> RelaySettings | None:
+    source.problems += _missing_libraries(root)
     settings, found = validate(RelaySettings, root, source.context)
     source.problems += found
     if settings is not None:
@@ -233,6 +239,15 @@ def gateway_warnings(settings: GatewaySettings, root: Node) -> Iterator[Problem]
         yield _warning(root, "no uplink is written: records stay in the buffer and go nowhere")
     elif settings.uplink is not None:
         yield from _broker(settings.uplink.mqtt, root, "uplink", "mqtt")
+
+
+def _missing_libraries(root: Node) -> Iterator[Problem]:
+    relay = root["relay"]
+    sinks = relay["sinks"] if relay is not None else None
+    for sink, library in _SINK_LIBRARIES.items():
+        written = sinks[sink] if sinks is not None else None
+        if written is not None and written.content is not None and find_spec(library) is None:
+            yield written.problem(f"needs {library}, which is not installed; install 'tidegate[{sink}]'")
 
 
 def relay_warnings(settings: RelaySettings, root: Node) -> Iterator[Problem]:

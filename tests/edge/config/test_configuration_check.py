@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -269,6 +270,28 @@ def test_a_relay_that_trusts_what_is_not_there_is_refused(tmp_path: Path) -> Non
     (problem,) = check(tmp_path / "relay.yaml").problems
 
     assert (problem.path, problem.message) == ("relay.trust[0]", f"{tmp_path / 'trust'} does not exist")
+
+
+@pytest.mark.parametrize(
+    ("library", "sink", "at"), [("asyncpg", "historian", "relay.yaml:4:16"), ("duckdb", "lake", "relay.yaml:5:11")]
+)
+def test_a_sink_whose_library_is_not_installed_is_a_problem_with_its_line_beside_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, sink: str, at: str
+) -> None:
+    (tmp_path / "trust").mkdir()
+    written = RELAY.removesuffix("}\n") + (
+        ",\n  sinks: {\n\n"
+        "    historian: {host: /run/postgresql, tls: off},\n"
+        "    lake: {directory: lake, kepe: 2 d},\n"
+        "  }}\n"
+    )
+    (tmp_path / "relay.yaml").write_text(written)
+    monkeypatch.setitem(sys.modules, library, None)
+
+    found = [str(each).removeprefix(f"{tmp_path}/") for each in check(tmp_path / "relay.yaml").errors]
+
+    needs = f"{at}: relay.sinks.{sink}: needs {library}, which is not installed; install 'tidegate[{sink}]'"
+    assert found == [needs, "relay.yaml:5:29: relay.sinks.lake.kepe: unknown key; did you mean keep?"]
 
 
 def test_going_without_tls_beyond_this_machine_is_a_warning(checked: Check) -> None:

@@ -379,7 +379,7 @@ async def test_a_place_that_falls_while_it_waits_is_not_written(
     assert lake.read("SELECT count(DISTINCT seq) FROM rows") == [(5,)]
 
 
-@pytest.mark.parametrize("words", [("relay", "CONFIG"), ("lake", "compact", "FOLDER", DAY)])
+@pytest.mark.parametrize("words", [("check", "CONFIG"), ("relay", "CONFIG"), ("lake", "compact", "FOLDER", DAY)])
 def test_without_duckdb_it_says_what_to_install(tmp_path: Path, words: tuple[str, ...]) -> None:
     (tmp_path / "relay.yaml").write_text(
         f"relay: {{name: r, archive: a, trust: [{ROOT}/configs/trust], mqtt: {{host: 127.0.0.1, tls: off}}, "
@@ -391,5 +391,5 @@ def test_without_duckdb_it_says_what_to_install(tmp_path: Path, words: tuple[str
                          text=True, check=False)  # fmt: skip
 
     assert ran.returncode in (2, 78), ran.stderr
-    assert "install 'tidegate[lake]'" in " ".join(ran.stderr.split())
+    assert "install 'tidegate[lake]'" in " ".join((ran.stdout + ran.stderr).split())
     assert "Traceback" not in ran.stderr
