@@ -41,7 +41,9 @@ class SecurityEvent(NamedTuple):
     lines: tuple[Line, ...]
 
 
-_LOSSES = ("uplink.refused", "uplink.down", "broker lost", "view lost", "device.refused", "device.down")
+_LOSSES = (
+    "uplink.refused", "uplink.down", "broker lost", "view lost", "sink lost", "device.refused", "device.down",
+)  # fmt: skip
 
 SECURITY_EVENTS = (
     SecurityEvent(

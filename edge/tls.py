@@ -99,8 +99,8 @@ class Certificate:
     """A certificate, or a revocation list, that a connection depends on.
 
     Attributes:
-        whose: "ours", "the device's", "the broker's", the same for an authority ("our authority's"), or
-            "revocation list".
+        whose: "ours", "the device's", "the broker's", "the database's", the same for an authority
+            ("our authority's"), or "revocation list".
         name: its subject; of a revocation list its authority.
         expires_at_ns: UTC of the end of its validity.
         exception: what was accepted of it only because the settings say so; else empty.

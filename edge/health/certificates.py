@@ -26,7 +26,7 @@ FindCertificates = Callable[[], Awaitable[Iterable["HeldCertificate"]]]
 
 @dataclass(frozen=True, slots=True)
 class HeldCertificate:
-    """A certificate, and the device or view whose sessions need it; empty where the whole process does."""
+    """A certificate, and the device, view or sink whose sessions need it; empty where the whole process does."""
 
     device: str
     certificate: Certificate

@@ -315,9 +315,9 @@ class DeviceStatus:
 class CertificateStatus:
     """A certificate, or a revocation list, that a session depends on.
 
-    `whose` is ours, the device's, the broker's, the same for an authority (our authority's), or revocation list.
-    `device` is the device, or view for that of a relay; empty for one of the whole gateway or relay. `exception` is
-    what was accepted of it only because the settings say so.
+    `whose` is ours, the device's, the broker's, the database's, the same for an authority (our authority's), or
+    revocation list. `device` is the device, or the view or sink of a relay; empty for one of the whole gateway or
+    relay. `exception` is what was accepted of it only because the settings say so.
     """
 
     whose: str

@@ -194,7 +194,8 @@ class Relay:
             raise
         if plan.view is not None and self._store.follower is not None:
             self._publisher = ViewPublisher(plan.view, self._store.follower, self._clock)
-        self._feeds = [SinkFeed(each, plan.archive, self._store, self._in_store, self._clock) for each in plan.sinks]
+        self._feeds = [SinkFeed(each, plan.archive, self._store, self._in_store, self._clock,
+                                self._certificates.check_soon) for each in plan.sinks]  # fmt: skip
         for issuer in await self._in_store(self._store.running_issuers):
             self._store.intake.counts.setdefault(issuer, IssuerCounts())
             self._completeness.note_record(issuer, self._clock.boot_ns())
@@ -454,7 +455,9 @@ class Relay:
         if self._plan.metrics is not None:
             shown = await asyncio.to_thread(in_use, self._plan.metrics)
             found += [HeldCertificate("", each) for each in shown]
-        # Both connections may have the same broker and authority.
+        for sink in self._plan.sinks:
+            found += [HeldCertificate(sink.name, each) for each in await asyncio.to_thread(sink.certificates)]
+        # All connections may have the same authority, and those to brokers the same broker.
         return list({each.certificate: each for each in reversed(found)}.values())[::-1]
 
     async def _state_of_trust(self) -> list[tuple[str, int, int, int]]:

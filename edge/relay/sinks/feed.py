@@ -57,11 +57,14 @@ class _Counts:
 
 
 class SinkFeed:
-    """One sink of a relay, fed until `run` is cancelled."""
+    """One sink of a relay, fed until `run` is cancelled; `on_session` is called at each session."""
 
-    def __init__(self, sink: Sink, directory: Path, archive: ArchiveState, in_archive: InArchive, clock: Clock) -> None:
+    def __init__(
+        self, sink: Sink, directory: Path, archive: ArchiveState, in_archive: InArchive, clock: Clock,
+        on_session: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
         self._sink, self._directory, self._archive, self._in_archive = sink, directory, archive, in_archive
-        self._clock = clock
+        self._clock, self._on_session = clock, on_session
         self._thread = ThreadPoolExecutor(1, f"sink {sink.name}")
         self._due = asyncio.Event()
         self._counts = _Counts()
@@ -94,6 +97,7 @@ class SinkFeed:
         while True:
             try:
                 async with self._sink.session() as session:
+                    self._on_session()
                     self._mark = session.mark
                     reader = await self._in_thread(Reader, self._directory, session.mark)
                     await self._follow(session, reader, backoff)

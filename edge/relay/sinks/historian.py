@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
 
 from edge.relay.sinks.historian_session import APPLY, HistorianPlan, HistorianSession, failures
 from edge.relay.sinks.sink import SinkUnreachable
-from edge.tls import load_context
+from edge.tls import Certificate, chain_of, in_use, load_context, with_peer
 
 SCHEMA_VERSION = 1
 _TIMEOUT_S = 10.0
@@ -25,11 +25,16 @@ class Historian:
     def __init__(self, plan: HistorianPlan) -> None:
         self._plan = plan
         self.name = plan.name
+        self._chain: Sequence[bytes] = ()
 
     @property
     def address(self) -> str:
         """Where it is."""
         return f"{self._plan.database} at {self._plan.host}:{self._plan.port}"
+
+    def certificates(self) -> Sequence[Certificate]:
+        """Ours, and the database's of the last session."""
+        return () if self._plan.tls is None else with_peer(in_use(self._plan.tls), self._chain, "the database's")
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[HistorianSession]:
@@ -47,6 +52,8 @@ class Historian:
                     command_timeout=_STATEMENT_TIMEOUT_S,
                     server_settings={"application_name": f"tidegate {plan.relay}", "timezone": "UTC"},
                 )  # fmt: skip
+                if context is not None:
+                    self._chain = chain_of(connection._transport.get_extra_info("ssl_object"))  # noqa: SLF001
                 mark = await self._prepare(connection)
             yield HistorianSession(plan, connection, mark, self.address)
         finally:

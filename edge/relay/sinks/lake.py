@@ -93,6 +93,10 @@ class Lake:
         """Where it is."""
         return str(self._plan.directory)
 
+    def certificates(self) -> tuple[()]:
+        """None."""
+        return ()
+
     @asynccontextmanager
     async def session(self) -> AsyncIterator[LakeSession]:
         """Open the directory, which no other relay may use meanwhile. Raises SinkUnreachable."""

@@ -15,6 +15,7 @@ from edge.errors import ErrorCode, TidegateError
 from edge.model import Catalogue
 from edge.seal import RecordType
 from edge.seal.codec import Payload
+from edge.tls import Certificate
 from edge.verify import Verdict
 
 
@@ -93,6 +94,9 @@ class Sink(Protocol):
 
     def session(self) -> AbstractAsyncContextManager[SinkSession]:
         """A session. Raises SinkUnreachable."""
+
+    def certificates(self) -> Sequence[Certificate]:
+        """Those that its sessions depend on, ours and the peer's. Reads files: not for the event loop."""
 
 
 class SinkUnreachable(TidegateError):

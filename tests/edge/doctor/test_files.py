@@ -31,6 +31,19 @@ devices:
     scan_groups: [{every: 1 s, tags: [{name: count, signal: counter, period: 1 s, type: uint32}]}]
 """
 
+RELAY = """\
+relay:
+  name: dmz
+  archive: state
+  trust: [ca.pem]
+  mqtt: {host: 127.0.0.1, tls: off}
+  sinks:
+    historian:
+      host: 192.0.2.1
+      password: file:password
+      tls: {ca: ca.pem, certificate: own.pem, key: "file:own.key"}
+"""
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> Callable[..., Path]:
@@ -118,6 +131,21 @@ def test_a_key_of_another_certificate_is_said(site: Callable[..., Path]) -> None
     [found] = severe(list(certificates(settings, set())))
 
     assert "the key belongs to another certificate" in found
+
+
+def test_what_a_relay_needs_for_its_database_is_looked_at_too(site: Callable[..., Path]) -> None:
+    config = site(days=5, other_key=True).with_name("relay.yaml")
+    config.write_text(RELAY)
+    (config.parent / "password").chmod(0o644)
+    checked = check(config)
+    assert checked.settings is not None
+
+    [password] = severe(list(permissions(str(config), checked)))
+    [expiring, unfit] = severe(list(certificates(checked.settings, set())))
+
+    assert "(relay.sinks.historian.password) is a secret, and everybody may read it" in password
+    assert "(relay.sinks.historian.tls.certificate) expires in" in expiring
+    assert "the key belongs to another certificate" in unfit
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -39,6 +39,14 @@ def configured(tmp_path: Path, plant: Plant, port: int, historian: str) -> Path:
     return path
 
 
+def wait_for_certificates(folder: Path, count: int) -> list[tuple[str, str, str]]:
+    """Whose they are, their names, and what needs them, of those in the status, once there are so many."""
+    pause = threading.Event()
+    while len(held := read_status(folder / "s").certificates) < count:
+        pause.wait(0.05)
+    return [(each.whose, each.name, each.device) for each in held]
+
+
 def publish(plant: Plant, port: int, first: int, last: int) -> None:
     with publisher(port) as client:
         for record in plant.records[first:last]:
@@ -118,7 +126,13 @@ def test_the_relay_comes_in_by_its_certificate_and_by_nothing_else(
         refused = wait_for_sink(tmp_path, lambda sink: "not connected yet" not in sink.reason)
     with relay_process(configured(tmp_path, plant, mosquitto_port, historian("tidegate", "tidegate"))):
         taken = wait_for_sink(tmp_path, lambda sink: "not connected yet" not in sink.reason)
+        held = wait_for_certificates(tmp_path, 3)
 
     assert refused.state == "down"
     assert "it does not let us in" in refused.reason
     assert (taken.state, taken.reason) == ("up", "")
+    assert held == [
+        ("ours", "CN=tidegate", "historian"),
+        ("our authority's", "CN=plant authority", "historian"),
+        ("the database's", "CN=server", "historian"),
+    ]
