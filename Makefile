@@ -9,10 +9,10 @@ JOBS ?= 3
 help: ## List these commands.
 	@sed -n 's/^\([a-z]*\):.*## /make \1: /p' Makefile
 
-demo: ## A simulated plant from register to verified archive; SECONDS=60 says how long.
+demo: ## A simulated plant from register to verified archive; SECONDS=60 says how long, HISTORIAN=1 adds PostgreSQL.
 	@.ci/packages demo
 	@.ci/environment $(PYTHON) requirements.lock
-	@.venv/bin/tidegate demo --seconds $(SECONDS)
+	@.venv/bin/tidegate demo --seconds $(SECONDS) $(if $(HISTORIAN),--historian)
 
 test: ## Install what the tests need and run them all; JOBS=3 says how many at once.
 	@.ci/packages test

@@ -28,16 +28,21 @@ Examples:
   tidegate demo
   tidegate demo --seconds 30
   tidegate demo --directory ./demo
+  tidegate demo --historian
 
 Ctrl-C ends it: what is on its way is archived first. A second Ctrl-C ends it at once.
 
-Exit code 0: the archive is unaltered and whole. 1: it is not. 130: it was ended at once."""
+Exit code 0: the archive is unaltered and whole, and with --historian PostgreSQL has as many values. 1: not so.
+78: something that --historian needs is not installed. 130: it was ended at once."""
 )
 @click.option("--seconds", type=click.FloatRange(min=5), help="How long; by default until Ctrl-C.")
 @click.option("--directory", type=click.Path(path_type=Path), help="Keep configurations, buffer and archive here.")
 @click.option("--plant", "plant_name", default="modbus", show_default=True, help="Which simulated plant.")
 @click.option("--broker", type=click.Choice(get_args(BrokerKind)), help="By default mosquitto where it is installed.")
-def command(seconds: float | None, directory: Path | None, plant_name: str, broker: BrokerKind | None) -> None:
+@click.option("--historian", "with_historian", is_flag=True, help="Values also go into a PostgreSQL of its own.")
+def command(
+    seconds: float | None, directory: Path | None, plant_name: str, broker: BrokerKind | None, *, with_historian: bool
+) -> None:
     """Simulated devices, a broker, a gateway and a relay: watch values flow, a device stall and the broker go.
 
     At the end a report says what is true of the archive.
@@ -45,7 +50,10 @@ def command(seconds: float | None, directory: Path | None, plant_name: str, brok
     with Stop() as stop, ExitStack() as stack:
         folder = directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-demo-")))
         folder.mkdir(parents=True, exist_ok=True)
-        plan = DemoPlan(folder.resolve(), plant=plant_name, broker=broker, seconds=seconds, kept=directory)
+        plan = DemoPlan(
+            folder.resolve(), plant=plant_name, broker=broker, seconds=seconds, kept=directory,
+            with_historian=with_historian,
+        )  # fmt: skip
         display = stack.enter_context(display_here())
         demo = Demo(plan, display, stop)
         try:

@@ -62,7 +62,9 @@ class Account:
         """See what came of what was done."""
         for entry in self.entries:
             if not entry.outcome.is_settled and entry.observe is not None:
-                entry.outcome = entry.observe(at_s, sides)
+                # Once the gateway is stopped there is no more to see of it, and what was seen stays.
+                found = entry.observe(at_s, sides)
+                entry.outcome = found if found.text else entry.outcome
 
 
 class DeviceOutage:

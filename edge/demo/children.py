@@ -20,7 +20,8 @@ async def start_process(
 ) -> asyncio.subprocess.Process:
     """Start a child in a session of its own; it gets the signal `at_end` when this process is gone, even by SIGKILL.
 
-    A child that changes its user loses that: `setpriv --reuid USER --pdeathsig KILL` does both.
+    A child that changes its user loses that: `setpriv --reuid USER --pdeathsig KILL` does both. With the option `user`
+    it keeps it.
     """
     return await asyncio.create_subprocess_exec(
         *command, start_new_session=True, preexec_fn=partial(_end_with, os.getpid(), at_end), **options
@@ -33,12 +34,12 @@ def _end_with(parent: int, at_end: signal.Signals) -> None:
         os._exit(1)
 
 
-async def end_process(process: asyncio.subprocess.Process | None) -> None:
-    """Terminate a process and wait for it; after 15 s it is killed."""
+async def end_process(process: asyncio.subprocess.Process | None, by: signal.Signals = signal.SIGTERM) -> None:
+    """End a process by a signal and wait for it; after 15 s it is killed."""
     if process is None:
         return
     with contextlib.suppress(ProcessLookupError):
-        process.terminate()
+        process.send_signal(by)
     try:
         async with asyncio.timeout(_END_S):
             await process.wait()
@@ -47,8 +48,8 @@ async def end_process(process: asyncio.subprocess.Process | None) -> None:
         await process.wait()
 
 
-def kill_process(process: asyncio.subprocess.Process | None) -> None:
-    """End a process at once."""
+def kill_process(process: asyncio.subprocess.Process | None, by: signal.Signals = signal.SIGKILL) -> None:
+    """End a process at once, by a signal that does so."""
     if process is not None:
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
+            process.send_signal(by)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,18 @@ class Answer:
         result: the report in a sentence.
         records: how many there are, in words.
         gaps: device, length and reason of each.
+        values: how many are in the historian, and how many in the archive; None without a historian.
     """
 
     is_whole: bool
     result: str
     records: str = ""
     gaps: tuple[tuple[str, int, str], ...] = ()
+    values: tuple[int, int] | None = None
+
+    def beside(self, historian: int, archive: int) -> Answer:
+        """The same, and how many values are in both."""
+        return replace(self, is_whole=self.is_whole and historian == archive, values=(historian, archive))
 
 
 def read_answer(code: int, output: str) -> Answer:
@@ -69,6 +75,7 @@ def last_page(
     if answer.records:
         lines += _item("Records", answer.records, width, "" if answer.is_whole else RED)
     lines += _gaps(scene, answer, width)
+    lines += _historian(scene, answer, width)
     lines += _item("Result", answer.result, width, "" if answer.is_whole else RED)
     if directory is None:
         lines += _item("Archive", "was in a temporary directory, and is deleted", width)
@@ -92,6 +99,17 @@ def _gaps(scene: Scene, answer: Answer, width: int) -> list[Text]:
         words = f"{device} {format_duration(length_ns)}{', made on purpose' if made else ''}: {reason}"
         lines += _item("" if lines else "Gaps", words, width)
     return lines
+
+
+def _historian(scene: Scene, answer: Answer, width: int) -> list[Text]:
+    if answer.values is None:
+        return []
+    held, archived = answer.values
+    words, style = "as many as are archived; what had not moved is in neither", ""
+    if held != archived:
+        words, style = f"and {archived:,} are archived", RED
+    lines = _item("Historian", f"{held:,} values in PostgreSQL, {words}", width, style)
+    return [*lines, Text(f"{'':11}while the demo runs: {scene.historian}")]
 
 
 def _item(name: str, words: str, width: int, style: str = "") -> list[Text]:

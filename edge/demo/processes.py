@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -35,12 +37,13 @@ class ProcessPair:
     """A directory with two configurations, and the two processes that use them."""
 
     def __init__(
-        self, directory: Path, broker: DemoBroker, devices: Sequence[Mapping[str, Any]], *, name: str = "demo"
-    ) -> None:
+        self, directory: Path, broker: DemoBroker, devices: Sequence[Mapping[str, Any]], *, name: str = "demo",
+        sinks: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
         self.directory = directory
         self.name = name
         self.archive = directory / "archive"
-        self._broker, self._devices = broker, devices
+        self._broker, self._devices, self._sinks = broker, devices, sinks
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
     @property
@@ -65,7 +68,7 @@ class ProcessPair:
         relay = {
             "relay": {
                 "name": self.name, "archive": str(self.archive), "trust": [str(self.trust)], "mqtt": mqtt,
-                "views": {"unified_namespace": {"prefix": "uns"}},
+                "views": {"unified_namespace": {"prefix": "uns"}}, "sinks": dict(self._sinks),
             }
         }  # fmt: skip
         self._file("gateway").write_bytes(orjson.dumps(gateway, option=orjson.OPT_INDENT_2))
@@ -139,6 +142,16 @@ class ProcessPair:
         del self._processes["command"]
         assert process.returncode is not None
         return process.returncode, output.decode("utf-8", "replace")
+
+    async def archived_values(self) -> int:
+        """How many values `tidegate export` finds in the archive. Raises ProcessExited."""
+        with TemporaryDirectory(dir=self.directory) as folder:
+            words = (str(self.archive), "--trust", str(self.trust), "-o", f"{folder}/values.csv", "--json")
+            code, output = await self.ask("export", *words)
+        try:
+            return int(orjson.loads(output)["values"])
+        except (ValueError, KeyError):
+            raise ProcessExited(f"the export ended with {code}:\n{output}") from None
 
     def kill(self) -> None:
         """End all processes at once."""

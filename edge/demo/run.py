@@ -12,6 +12,7 @@ from edge.demo import brokers, plant
 from edge.demo.account import BrokerOutage, DeviceOutage, Observe
 from edge.demo.brokers import BrokerKind, DemoBroker
 from edge.demo.display import Display
+from edge.demo.historian import DemoHistorian
 from edge.demo.last_page import Answer, read_answer
 from edge.demo.plant import Disturbance
 from edge.demo.processes import ProcessPair, SnapshotCallback, has_archived, is_drained
@@ -37,6 +38,7 @@ class DemoPlan:
     broker: BrokerKind | None = None
     seconds: float | None = None
     kept: Path | None = None
+    with_historian: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,14 @@ class Demo:
         self._plan, self._display, self._stop = plan, display, stop
         self._broker: DemoBroker | None = None
         self._processes: ProcessPair | None = None
+        self._historian: DemoHistorian | None = None
         self.scene = Scene(broker="")
 
     async def run(self) -> Answer | None:
         """Run it until it is to end, and have the archive verified; None where it was to end before it began.
 
         Raises:
-            TidegateError: the broker cannot be started, or a process ended by itself.
+            TidegateError: the broker or the historian cannot be started, or a process ended by itself.
         """
         task = asyncio.current_task()
         assert task is not None
@@ -74,6 +77,9 @@ class Demo:
 
         self._stop.attach(end_at_once)
         self._started_s = asyncio.get_running_loop().time()
+        if self._plan.with_historian:
+            historian = self._historian = await asyncio.to_thread(DemoHistorian, self._plan.directory)
+            self.scene.historian = historian.command
         async with AsyncExitStack() as stack:
             simulated = await stack.enter_async_context(plant.start(self._plan.plant))
             broker = self._broker = brokers.choose(self._plan.directory, self._plan.broker)
@@ -81,7 +87,11 @@ class Demo:
             self._display.show(self.scene)
             stack.push_async_callback(broker.stop)
             await broker.start()
-            processes = self._processes = ProcessPair(self._plan.directory, broker, simulated.devices)
+            if self._historian is not None:
+                stack.push_async_callback(self._historian.stop)
+                await self._historian.start()
+            sinks = {} if self._historian is None else {"historian": self._historian.settings}
+            processes = self._processes = ProcessPair(self._plan.directory, broker, simulated.devices, sinks=sinks)
             await asyncio.to_thread(processes.write)
             if self._stop.is_asked:
                 return None
@@ -94,18 +104,23 @@ class Demo:
             if self._plan.kept is not None:
                 started += f"; in another terminal: tidegate status {self._plan.kept / 'gateway.yaml'}"
             self.scene.account.add(0.0, started)
+            if self._historian is not None:
+                self.scene.account.add(0.0, f"SQL: {self._historian.command}")
             await self._watch(processes, self._steps(simulated.disturbances, broker))
-            await self._end(processes)
+            values = await self._end(processes)
             code, output = await processes.ask(
                 "report", str(processes.archive), "--trust", str(processes.trust), "--json"
             )
-            return read_answer(code, output)
+            answer = read_answer(code, output)
+            return answer if values is None else answer.beside(*values)
 
     def _kill(self) -> None:
         if self._processes is not None:
             self._processes.kill()
         if self._broker is not None:
             self._broker.kill()
+        if self._historian is not None:
+            self._historian.kill()
 
     def _steps(self, disturbances: Sequence[Disturbance], broker: DemoBroker) -> list[_Step]:
         async def stop_broker() -> None:
@@ -143,8 +158,11 @@ class Demo:
         for act in undo:
             await act()
 
-    async def _end(self, processes: ProcessPair) -> None:
-        """Stop the gateway once the broker has what it stored, and the relay once it has archived that."""
+    async def _end(self, processes: ProcessPair) -> tuple[int, int] | None:
+        """Stop the gateway once the broker has what it stored, and the relay once it has archived that.
+
+        With a historian the relay also writes that there: returned is how many values it has, and how many the archive.
+        """
         self.scene.is_ending = True
         self.scene.account.add(self._elapsed_s(), "the end: the broker gets what still waits, the relay archives it")
         await self._wait_until(processes, is_drained)
@@ -152,9 +170,19 @@ class Demo:
         last = await asyncio.to_thread(processes.last_stored)
         if last is not None:
             await self._wait_until(processes, lambda _, relay: has_archived(relay, *last))
+        values = None if self._historian is None else await self._compare(self._historian, processes)
         await processes.stop("relay")
         self.scene.account.settle()
         self._display.show(self.scene)
+        return values
+
+    async def _compare(self, historian: DemoHistorian, processes: ProcessPair) -> tuple[int, int]:
+        archived = await processes.archived_values()
+        deadline_s = self._elapsed_s() + _DRAIN_S
+        while (found := await historian.values()) < archived and self._elapsed_s() < deadline_s:
+            await self._show(processes)
+            await asyncio.sleep(_POLL_INTERVAL_S)
+        return found, archived
 
     async def _wait_until(self, processes: ProcessPair, condition: SnapshotCallback) -> None:
         await processes.wait_until(condition, _DRAIN_S, self._note)

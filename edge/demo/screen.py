@@ -27,9 +27,10 @@ _REASONS: dict[int, str] = {StatusCode.BAD_ADDRESS: "no such address"}
 
 @dataclass(slots=True, kw_only=True)
 class Scene:
-    """All that the screen shows."""
+    """All that the screen shows; `historian` is what asks it, empty where there is none."""
 
     broker: str
+    historian: str = ""
     is_ending: bool = False
     elapsed_s: float = 0.0
     is_broker_running: bool = True
@@ -137,6 +138,10 @@ def _relay(relay: StatusSnapshot | None) -> list[Text]:
         Text(f"{verified:,} verified"),
         Text(f"{relay.relay.archived_records:,} archived"),
         Text(f"{missing:,} missing", style=AMBER if missing else ""),
+        *(
+            Text(f"{sink.name} {sink.records:,}", style="" if sink.state == "up" else AMBER)
+            for sink in relay.relay.sinks
+        ),
     ]
 
 
@@ -157,7 +162,7 @@ def _pipeline(scene: Scene, width: int, characters: Characters) -> list[Text]:
             line.append((f" {arrow} " if number == 0 else "").center(space), style=DIM)
         line.rstrip()
         lines.append(line)
-    return lines + [Text()] * (4 - len(lines))
+    return lines + [Text()] * (4 + bool(scene.historian) - len(lines))
 
 
 def _on_one_line(name: str, figures: Sequence[Text], width: int) -> Text:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -12,13 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from edge.demo.postgresql import programs, server_account
 from tests.support.ports import free_port
 
 ROOT_OF_CONFIGS = Path(__file__).parents[2] / "configs/historian"
 SCHEMA = ROOT_OF_CONFIGS / "schema.sql"
-_BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
 _SETTINGS = (
     "fsync=off", "full_page_writes=off", "listen_addresses=127.0.0.1", "autovacuum=off", "max_connections=20",
     "shared_buffers=128MB", "max_wal_size=4GB",
@@ -64,7 +62,7 @@ class Postgres:
 
     def own(self, files: Sequence[Path]) -> None:
         """Give files to the server, which takes no key that others may read."""
-        owner = _as_owner()
+        owner = server_account()
         for file in files:
             file.chmod(0o600)
             if owner:
@@ -81,26 +79,18 @@ class Postgres:
         _wait(self.folder, self.port)
 
 
-def _as_owner() -> dict[str, Any]:
-    """Whom the server runs as: it refuses to be root."""
-    if os.geteuid():
-        return {}
-    account = pwd.getpwnam("postgres")
-    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-
-
 def _start(folder: Path, port: int) -> subprocess.Popen[bytes]:
     settings = [word for each in (*_SETTINGS, f"unix_socket_directories={folder}", f"port={port}")
                 for word in ("-c", each)]  # fmt: skip
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(
-            [_BINARIES[-1] / "postgres", "-D", folder / "data", *settings], stdout=log, stderr=log, cwd=folder,
-            **_as_owner(),
+            [programs() / "postgres", "-D", folder / "data", *settings], stdout=log, stderr=log, cwd=folder,
+            **server_account(),
         )  # fmt: skip
 
 
 def _wait(folder: Path, port: int) -> None:
-    subprocess.run([_BINARIES[-1] / "pg_isready", "--host", folder, "--port", str(port), "--timeout", "30"],
+    subprocess.run([programs() / "pg_isready", "--host", folder, "--port", str(port), "--timeout", "30"],
                    check=False, capture_output=True)  # fmt: skip
     for _ in range(300):
         if not subprocess.run(
@@ -116,12 +106,12 @@ def _wait(folder: Path, port: int) -> None:
 def running_postgres() -> Iterator[Postgres]:
     """A server without any database of ours; the folder is short, as a socket's path must be."""
     folder = Path(tempfile.mkdtemp(prefix="tg-pg-", dir="/tmp"))
-    owner = _as_owner()
+    owner = server_account()
     if owner:
         os.chown(folder, owner["user"], owner["group"])
     folder.chmod(0o755)
     subprocess.run(
-        [_BINARIES[-1] / "initdb", "--pgdata", folder / "data", "--auth", "trust", "--username", "postgres",
+        [programs() / "initdb", "--pgdata", folder / "data", "--auth", "trust", "--username", "postgres",
          "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"],
         check=True, capture_output=True, cwd=folder, **owner,
     )  # fmt: skip

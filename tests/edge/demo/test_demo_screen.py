@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from edge.demo.account import BrokerOutage, DeviceOutage, Outcome, Sides
+from edge.demo.account import Account, BrokerOutage, DeviceOutage, Outcome, Sides
+from edge.demo.last_page import Answer, last_page
 from edge.demo.screen import Scene, draw_screen
 from edge.health import (
     BufferStatus,
@@ -14,6 +17,7 @@ from edge.health import (
     GroupStatus,
     IssuerStatus,
     RelayStatus,
+    SinkStatus,
     StatusSnapshot,
     TagStatus,
     UplinkStatus,
@@ -168,3 +172,46 @@ def test_the_account_of_a_broker_says_none_lost_only_once_the_relay_has_all() ->
         "connected after 4.0 s, 112 records sent in 0.4 s",
         "connected after 4.0 s, 112 records sent in 0.4 s, none lost",
     ]
+
+
+def test_what_is_known_of_an_outage_stays_when_the_gateway_is_stopped() -> None:
+    account = Account()
+    account.add(20.0, "broker back", BrokerOutage().after)
+    back = sides(waiting=80, is_up=False)
+
+    account.observe(21.0, back)
+    account.observe(22.0, (None, back[1]))
+
+    assert account.entries[0].text == "broker back: the gateway connects again soon (80 waiting)"
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_the_historian_has_a_line_of_its_own_from_the_first_moment(is_known: bool) -> None:
+    """What is below must not move when the relay answers."""
+    gateway, relay = sides(device("plc", TagStatus(tag="flow", value=1.0)))
+    assert relay is not None
+    assert relay.relay is not None
+    sink = SinkStatus(name="historian", state="up", records=12_345)
+    relay = replace(relay, relay=replace(relay.relay, sinks=(sink,)))
+    shown = scene((gateway, relay if is_known else None))
+    shown.historian = "psql"
+
+    lines = [line.plain for line in draw_screen(shown, 80, 22, BLOCKS)]
+
+    assert lines[6].endswith("historian 12,345") == is_known
+    assert lines[7] == ""
+    assert lines[8].startswith("flow")
+
+
+@pytest.mark.parametrize(("held", "is_whole"), [(9_000, True), (8_999, False), (9_001, False)])
+def test_the_last_page_compares_the_historian_with_the_archive(held: int, is_whole: bool) -> None:
+    answer = Answer(True, "COMPLETE", "all").beside(held, 9_000)
+    shown = scene(sides())
+    shown.historian = "psql -h /demo/historian"
+
+    page = "\n".join(line.plain for line in last_page(shown, answer, None, 100))
+
+    words = "as many as are archived" if is_whole else "and 9,000 are archived"
+    assert f"Historian  {held:,} values in PostgreSQL, {words}" in page
+    assert "while the demo runs: psql -h /demo/historian" in page
+    assert answer.is_whole is is_whole

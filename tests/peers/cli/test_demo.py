@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from edge.cli.verify import stored
+from edge.demo.postgresql import programs
 from edge.seal import RecordType, parse
 
 WITHIN_S = 60
@@ -76,8 +78,8 @@ class Terminal:
 def demos(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     begun: list[Terminal] = []
 
-    def begin(*options: str) -> Terminal:
-        begun.append(Terminal(tmp_path / "demo", *options))
+    def begin(*options: str, directory: Path = tmp_path / "demo") -> Terminal:
+        begun.append(Terminal(directory, *options))
         return begun[-1]
 
     yield begin
@@ -85,6 +87,14 @@ def demos(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
         terminal.process.kill()
         terminal.process.wait()
         terminal.close()
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """One that the account of PostgreSQL may enter, and short, as a socket's path must be."""
+    with tempfile.TemporaryDirectory(prefix="tg-demo-", dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name) / "demo"
 
 
 def processes_of(directory: Path) -> dict[int, str]:
@@ -98,6 +108,30 @@ def processes_of(directory: Path) -> dict[int, str]:
         if str(directory) in words:
             found[int(path.parent.name)] = words
     return found
+
+
+def check_historian_has_all(terminal: Terminal) -> int:
+    """The last page says that PostgreSQL has as many values as an export of the archive; how many."""
+    found = re.search(r"Historian\W.*?([\d,]+) values in PostgreSQL, as many as are archived", terminal.output.decode())
+    assert found, terminal.output
+    exported = terminal.directory.with_name("values.csv")
+    trust = terminal.directory / "gateway/identity.pub.pem"
+    subprocess.run(
+        [sys.executable, "-m", "edge.cli", "export", terminal.directory / "archive", "--trust", trust, "-o", exported,
+         "--force"],
+        check=False, capture_output=True,
+    )  # fmt: skip
+    assert int(found[1].replace(",", "")) == len(exported.read_text().splitlines()) - 1
+    return len(exported.read_text().splitlines()) - 1
+
+
+def ask_historian(terminal: Terminal, sql: str) -> str:
+    """What the line of the screen that says how to ask it gives."""
+    found = re.search(r"SQL: (psql -h \S+ -U analyst tidegate)", terminal.output.decode())
+    assert found, terminal.output
+    answer = subprocess.run([*found[1].split(), "-XtAc", sql], check=False, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout.strip()
 
 
 def check_screen_was_left(terminal: Terminal) -> None:
@@ -210,6 +244,96 @@ def test_no_process_outlives_a_demo_that_is_killed(demos: Callable[..., Terminal
     while (left := processes_of(terminal.directory)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert left == {}
+
+
+def test_all_that_is_archived_is_in_postgresql(demos: Callable[..., Terminal], open_directory: Path) -> None:
+    """Rows are there while it runs, by the line that it shows; who still asks does not keep it from ending."""
+    terminal = demos("--historian", "--seconds", "16", directory=open_directory)
+
+    terminal.wait_for("keeps records on disk")
+    shown = int(ask_historian(terminal, "SELECT count(*) FROM reading WHERE quality = 'good'"))
+    ports = ask_historian(terminal, "SHOW listen_addresses")
+    socket = str(open_directory / "historian")
+    asking = subprocess.Popen(["psql", "-h", socket, "-U", "analyst", "tidegate"], stdin=subprocess.PIPE)
+    terminal.type(CTRL_C)
+    code = terminal.wait()
+    asking.communicate()
+
+    check_screen_was_left(terminal)
+    check_archive_is_whole(open_directory, code)
+    assert 0 < shown < check_historian_has_all(terminal)
+    assert ports == ""
+    control = subprocess.run([programs() / "pg_controldata", open_directory / "historian/data"], check=True,
+                             capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})  # fmt: skip
+    assert re.search(r"Database cluster state: +shut down\n", control.stdout)
+    assert re.search(r"historian \d+", terminal.output.decode())  # In the picture of the parts.
+    assert processes_of(open_directory) == {}
+
+
+def test_postgresql_ends_with_a_demo_that_is_killed_and_goes_on_with_the_next(
+    demos: Callable[..., Terminal], open_directory: Path
+) -> None:
+    terminal = demos("--historian", "--seconds", "30", directory=open_directory)
+    terminal.wait_for("its 3 tags are BAD")
+    before = int(ask_historian(terminal, "SELECT count(*) FROM reading"))
+    server = int((open_directory / "historian/data/postmaster.pid").read_text().split()[0])
+    children = [int(each) for each in Path(f"/proc/{server}/task/{server}/children").read_text().split()]
+    assert before
+    assert children
+
+    terminal.process.kill()
+    terminal.process.wait()
+
+    deadline = time.monotonic() + WITHIN_S
+    while (left := processes_of(open_directory)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == {}
+    assert not any(Path(f"/proc/{each}").exists() for each in children)
+    again = demos("--historian", "--seconds", "5", directory=open_directory)
+    again.wait()
+    assert check_historian_has_all(again) > before
+
+
+def test_a_second_ctrl_c_ends_postgresql_at_once(demos: Callable[..., Terminal], open_directory: Path) -> None:
+    terminal = demos("--historian", "--seconds", "16", directory=open_directory)
+    terminal.wait_for("SQL: psql")
+
+    terminal.type(CTRL_C)
+    terminal.wait_for("Ctrl-C again ends it at once")
+    terminal.type(CTRL_C)
+    code = terminal.wait()
+
+    assert code == 130
+    check_screen_was_left(terminal)
+    assert processes_of(open_directory) == {}
+
+
+@pytest.mark.parametrize(
+    ("without", "remedy"),
+    [
+        ("postgresql._DEBIAN = Path('/nowhere'); os.environ['PATH'] = '/nowhere'", "sudo apt-get install postgresql"),
+        ("sys.modules['asyncpg'] = None", "pip install 'tidegate[historian]'"),
+        ("postgresql._SQL = (Path('/nowhere'),)", "start the demo in a clone"),
+        ("os.chmod('.', 0o700)", "may not enter /tmp/tg-demo-"),
+        ("os.mkdir('x' * 80); os.chdir('x' * 80)", "more than 93 bytes; choose another --directory"),
+        ("os.mkdir('a,b'); os.chdir('a,b')", "the path has a comma"),
+    ],
+)
+def test_what_the_historian_lacks_is_said_before_anything_is_started(
+    open_directory: Path, without: str, remedy: str
+) -> None:
+    if remedy.startswith("may not enter") and os.geteuid():
+        pytest.skip("only the server of root is another account")
+    imports = "import os, sys; from pathlib import Path; from edge.cli import main; from edge.demo import postgresql"
+    result = subprocess.run(
+        [sys.executable, "-c", f"{imports}; {without}; main()", "demo", "--historian", "--directory", "demo"],
+        cwd=open_directory.parent, check=False, capture_output=True, text=True, timeout=WITHIN_S,
+    )  # fmt: skip
+
+    assert result.returncode == 78, result
+    assert remedy in result.stderr
+    assert len(result.stderr.splitlines()) <= 2
+    assert [*open_directory.parent.glob("**/historian*")] == []
 
 
 def test_without_a_terminal_it_prints_a_few_sentences_and_ends_with_its_reader(tmp_path: Path) -> None:
