@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
 
+from edge.model import SampleBlock
+from tests.support.chains import BOOT_NS, UTC_NS
 from tests.support.ports import free_port
+from tests.support.postgres import running_postgres
+from tests.support.sinks.world import S, SealedPlant, Site, values, vectors_of
 from tests.support.typist import ROOT, shows, typist
 
 
@@ -97,3 +103,42 @@ def test_who_changed_a_scale(tmp_path: Path) -> None:
 
         assert "tags[TT-101].scale from 0.1 to 0.5" in (tmp_path / "history.html").read_text()
         assert "tags[TT-101].scale,0.1,0.5" in (tmp_path / "history.csv").read_text()
+
+
+RELAY = """\
+relay:
+  name: it
+  archive: archive
+  trust: [line-4.pub.pem]
+  mqtt: {host: 127.0.0.1, port: 1, tls: off}
+  status: {socket: status.sock}
+"""
+
+
+def test_rows_of_an_archive_in_postgresql(tmp_path: Path) -> None:
+    """On a server of Debian's own, whose administrator comes in without sudo, and beside a relay without its unit."""
+    plant = SealedPlant()
+    plant.announce()
+    began_ns = BOOT_NS + (time.time_ns() - UTC_NS) // S * S - 10 * S + 213_000  # No time in it ends with a zero.
+    for number in range(4):
+        at_ns = began_ns + number * S
+        plant.data(SampleBlock(0, at_ns, at_ns + 1_000_000, tuple(vectors_of(values(number))[0])))
+    site = Site(tmp_path, [plant])
+    asyncio.run(site.receive(plant.records))
+    site.store.close()
+    with running_postgres() as server:
+        here = {
+            "sudo -u postgres": f"PGHOST={server.socket} PGPORT={server.port} PGUSER=postgres PGTZ=UTC",
+            "/usr/share/doc/tidegate/examples/": f"{ROOT}/configs/",
+            "`historian/relay.yaml`": "`relay.yaml`",
+            "  sinks:\n    historian: {host: /run/postgresql,":
+                f"{RELAY}  sinks:\n    historian: {{host: {server.socket}, port: {server.port},",
+            "sudo tidegate": "tidegate",
+            "/etc/tidegate/": "",
+            "sudo systemctl restart tidegate-relay": "```\n\n```sh\ntidegate relay relay.yaml",
+        }  # fmt: skip
+        with typist(tmp_path, here) as person:
+            person.type_page("docs/how-to/historian.md")
+
+        value = "SELECT value FROM reading WHERE tag = 'temperature' ORDER BY t DESC LIMIT 1"
+        assert float(server.psql(value, "tidegate", "analyst")) == float(str(values(3)["temperature"]))

@@ -4,7 +4,7 @@ TYPED = (
     "docs/start.md", "docs/how-to/simulate-modbus-devices.md", "docs/how-to/broker-and-relay-on-a-laptop.md",
     "docs/how-to/lab-chain.md", "docs/how-to/metrics-from-another-machine.md", "docs/how-to/replace-a-gateway.md",
     "docs/how-to/backup-and-replace.md", "docs/how-to/ports-and-firewall.md", "docs/how-to/keys.md",
-    "docs/how-to/clock.md", "docs/how-to/history.md", "docs/how-to/page.md",
+    "docs/how-to/clock.md", "docs/how-to/history.md", "docs/how-to/page.md", "docs/how-to/historian.md",
 )  # fmt: skip
 """From top to bottom, in test_typed_pages.py."""
 
