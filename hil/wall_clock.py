@@ -35,9 +35,9 @@ class WallClock:
         self.environment = {"LD_PRELOAD": str(library), "WALL_CLOCK": str(self._path)}
         self.words = tuple(f"{key}={value}" for key, value in self.environment.items())
 
-    def shift(self, seconds: float, gain_ppb: int = 0) -> None:
-        """How far it is ahead of the machine's clock from now on, and how much it gains from there."""
-        self._since_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    def shift(self, seconds: float, gain_ppb: int = 0, since_ns: int | None = None) -> None:
+        """How far it is ahead of the machine's clock from a boot time on, by default now, and its gain from there."""
+        self._since_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) if since_ns is None else since_ns
         self._shift_ns, self._gain_ppb = round(seconds * 10**9), gain_ppb
         self._write()
 

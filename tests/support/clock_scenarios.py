@@ -144,9 +144,11 @@ class Plant:
         return outcome
 
 
-def _true_clock(directory: Path, gain_ppb: int = GAIN_PPB, off_s: float = 0) -> WallClock:
+def _true_clock(
+    directory: Path, gain_ppb: int = GAIN_PPB, off_s: float = 0, since_ns: int | None = None
+) -> WallClock:  # fmt: skip
     clock = WallClock(directory)
-    clock.shift(TRUE_S + off_s, gain_ppb)
+    clock.shift(TRUE_S + off_s, gain_ppb, since_ns)
     return clock
 
 
@@ -189,13 +191,13 @@ def _falseticker(stack: ExitStack, home: Path, seed: int) -> Plant:
 
 
 def _stepping(stack: ExitStack, home: Path, step_s: float) -> Plant:
-    true = _true_clock(home / "true")
-    server_clock = _true_clock(home / "clock")
+    since_ns = SystemClock().boot_ns()  # All gain from one instant, however long it takes to make them.
+    true, server_clock = (_true_clock(home / each, since_ns=since_ns) for each in ("true", "clock"))
+    after = _true_clock(home / "after", off_s=step_s, since_ns=since_ns)
     port, server = _server(stack, home / "server", server_clock)
-    after = _true_clock(home / "after", off_s=step_s)
 
     def step(_: Plant) -> None:
-        server_clock.shift(true.ahead_ns(SystemClock().boot_ns()) / _S + step_s, GAIN_PPB)
+        server_clock.shift(TRUE_S + step_s, GAIN_PPB, since_ns)
 
     client = stack.enter_context(chronyd(home / "client", *asking(port)))
     return Plant(client, [true.ahead_ns], fault=step, later_truth=after.ahead_ns, servers=[server])

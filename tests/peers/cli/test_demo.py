@@ -314,7 +314,8 @@ def test_a_second_ctrl_c_ends_postgresql_at_once(demos: Callable[..., Terminal],
         ("postgresql._DEBIAN = Path('/nowhere'); os.environ['PATH'] = '/nowhere'", "sudo apt-get install postgresql"),
         ("sys.modules['asyncpg'] = None", "pip install 'tidegate[historian]'"),
         ("postgresql._SQL = (Path('/nowhere'),)", "start the demo in a clone"),
-        ("os.chmod('.', 0o700)", "may not enter /tmp/tg-demo-"),
+        # Only the server of root is another account.
+        *([("os.chmod('.', 0o700)", "may not enter /tmp/tg-demo-")] if os.geteuid() == 0 else []),
         ("os.mkdir('x' * 80); os.chdir('x' * 80)", "more than 93 bytes; choose another --directory"),
         ("os.mkdir('a,b'); os.chdir('a,b')", "the path has a comma"),
     ],
@@ -322,8 +323,6 @@ def test_a_second_ctrl_c_ends_postgresql_at_once(demos: Callable[..., Terminal],
 def test_what_the_historian_lacks_is_said_before_anything_is_started(
     open_directory: Path, without: str, remedy: str
 ) -> None:
-    if remedy.startswith("may not enter") and os.geteuid():
-        pytest.skip("only the server of root is another account")
     imports = "import os, sys; from pathlib import Path; from edge.cli import main; from edge.demo import postgresql"
     result = subprocess.run(
         [sys.executable, "-c", f"{imports}; {without}; main()", "demo", "--historian", "--directory", "demo"],

@@ -11,9 +11,12 @@ from typing import Any
 import duckdb
 import pytest
 
-from edge.relay.sinks import lake_files
+from edge.model import Catalogue
+from edge.relay.sinks import lake, lake_files
 from edge.relay.sinks.lake import Lake, LakePlan, LakeSession
-from edge.relay.sinks.sink import Place, SinkSession
+from edge.relay.sinks.lake_rows import Held, held
+from edge.relay.sinks.sink import Place, SinkRecord, SinkSession
+from edge.seal import Malformed
 
 
 async def write_all(session: SinkSession) -> None:
@@ -79,7 +82,14 @@ class LakeSubject:
         self.directory.with_name("elsewhere").rename(self.directory)
 
     def refuse(self, place: Place) -> None:
-        pytest.skip("files refuse no record that can be written; test_lake.py has one that cannot")
+        """Files refuse hardly anything: test_lake.py has a record that they do."""
+
+        def refused(record: SinkRecord, catalogue: Catalogue | None) -> Held:
+            if record.place == place:
+                raise Malformed("no file can say it")
+            return held(record, catalogue)
+
+        self.patch.setattr(lake, "held", refused)
 
     def fill(self) -> None:
         def no_room(path: Path) -> None:
