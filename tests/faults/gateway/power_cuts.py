@@ -210,7 +210,9 @@ class PowerCuts:
             contents[frame.epoch, frame.seq].add(data)
         outcome.findings += [f"seq {seq} was sent with two contents"
                              for (_, seq), each in contents.items() if len(each) > 1]  # fmt: skip
-        report = site.verify(site.archive)
+        report = site.verify(site.archive, is_fine=None)
+        if not report["is_admitted"]:
+            outcome.findings.append(f"the verifier does not admit the archive: {report['shortfalls']}")
         if len(report["epochs"]) != 1 or report["epochs"][0]["tail"] != "CLOSED":
             outcome.findings.append(f"{len(report['epochs'])} chains, the last is {report['epochs'][-1]['tail']}")
         told = site.told(archived)
