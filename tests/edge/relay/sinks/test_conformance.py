@@ -240,7 +240,7 @@ async def test_a_sink_that_was_away_for_an_hour_catches_up_and_the_archive_never
         plant.data()
         await site.receive(plant.records[-1:])
     away = feed.status()
-    subject.bring_back()
+    await asyncio.to_thread(subject.bring_back)
     feed.wake()
     while feed.status().lag_ns or feed.status().state != "up":
         await real_sleep(0.001)
