@@ -38,6 +38,13 @@ class Column(NamedTuple):
     times: Times | None
     is_known: NDArray[np.bool_]
 
+    def kept(self, keep: NDArray[np.bool_]) -> Column:
+        """Those of the values that are to stay."""
+        if keep.all():
+            return self
+        times = None if self.times is None else self.times[keep]
+        return Column(self.data_type, self.tags[keep], self.raw[keep], self.codes[keep], times, self.is_known[keep])
+
 
 class BlockTime(NamedTuple):
     """When the values of a block were read.

@@ -71,10 +71,7 @@ class GroupValues:
             self._learn_scales(columns)
         for column in columns:
             if not self._wants_all:
-                keep = self._is_wanted[column.tags]
-                times = None if column.times is None else column.times[keep]
-                column = Column(column.data_type, column.tags[keep], column.raw[keep], column.codes[keep], times,
-                                column.is_known[keep])  # fmt: skip
+                column = column.kept(self._is_wanted[column.tags])
             if len(column.tags):
                 yield self._shown(column)
 

@@ -30,16 +30,15 @@ import asyncpg
 from edge.errors import ConfigError
 from edge.logs import get_logger
 from edge.relay.sinks.historian_rows import (
-    TABLES,
     BlockRow,
     GroupArrays,
     Latest,
     block_rows,
     block_time_ns,
     catalogue_tags,
-    other_rows,
     signed,
 )
+from edge.relay.sinks.other_rows import TABLES, other_rows
 from edge.relay.sinks.postgres_copy import stream
 from edge.relay.sinks.sink import Parcel, Place, SinkRecord, SinkUnreachable
 from edge.seal import Data

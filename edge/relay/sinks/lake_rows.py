@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edge.model import NO_TIME, Catalogue, DataType, Vector, name_of, quality_of
 from edge.relay.reading_columns import BlockReadings, Column, readings_of
 from edge.relay.shown_values import QUALITY_WORDS, GroupValues, Shown
-from edge.relay.sinks.historian_rows import TABLES, other_rows, to_json
+from edge.relay.sinks.other_rows import TABLES, other_rows, to_json
 from edge.relay.sinks.sink import SinkRecord
 from edge.seal import Data, Malformed
 
@@ -195,7 +195,7 @@ def _shown(group: GroupValues, blocks: list[tuple[int, BlockReadings]]) -> Itera
         block = np.repeat(np.array([at for at, _ in found], np.int32), [len(column.tags) for _, column in found])
         for is_plain in (True, False) if data_type is DataType.FLOAT32 else (None,):
             keep = np.ones(len(block), np.bool_) if is_plain is None else plain[merged.tags] == is_plain
-            for shown in group.shown((_some(merged, keep),)):
+            for shown in group.shown((merged.kept(keep),)):
                 yield shown, block[keep]
 
 
@@ -217,15 +217,7 @@ def _apart(column: Column, plain: NDArray[np.bool_]) -> Iterator[Column]:
         yield column
         return
     keep = plain[column.tags]
-    yield from (_some(column, keep), _some(column, ~keep))
-
-
-def _some(column: Column, keep: NDArray[np.bool_]) -> Column:
-    if keep.all():
-        return column
-    times = None if column.times is None else column.times[keep]
-    return Column(column.data_type, column.tags[keep], column.raw[keep], column.codes[keep], times,
-                  column.is_known[keep])  # fmt: skip
+    yield from (column.kept(keep), column.kept(~keep))
 
 
 class _Query:

@@ -1,0 +1,72 @@
+"""What a record without sample blocks says, as rows: both the historian and the lake have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from edge.relay.sinks.postgres_copy import text
+from edge.relay.sinks.sink import SinkRecord
+from edge.seal import Identities
+from edge.seal.payloads import Checkpoint, ConfigChange, Epoch, Event, Gap, KeyChange, Loss, Stop, TimeChange
+
+TABLES = {
+    "chain": "type, reason, t_ns, counter, version, configuration, previous, hardware",
+    "gap": "scan_group, from_ns, to_ns, status, detail",
+    "loss": "lost_epoch, first, last, from_ns, to_ns, records, readings, reason",
+    "event": "t_ns, kind, severity, subject, data",
+    "config": "t_ns, account, role, why, old_hash, new_hash, changes",
+    "identity": "device, since_ns, vendor, product, firmware, serial, more",
+}
+
+
+def other_rows(record: SinkRecord) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """The rows of a record without sample blocks, each with its table; without the columns of its place."""
+    match record.content:
+        case Epoch() | KeyChange() | Checkpoint() | Stop() as it:
+            yield "chain", _chain_row(it)
+        case Gap() as it:
+            yield "gap", (it.group, it.from_ns, it.to_ns, it.status, text(it.detail))
+        case Loss() as it:
+            yield "loss", (it.epoch or record.place.epoch, it.first, it.last, it.from_ns, it.to_ns,
+                           it.records, it.readings, it.reason.name)  # fmt: skip
+        case Event() as it:
+            yield "event", (it.at_ns, text(it.kind), it.severity.name, text(it.subject), to_json(dict(it.data)))
+        case TimeChange() as it:
+            about = {"before": it.before.state.name, "after": it.after.state.name, "step_ns": it.step_ns,
+                     "corrected_boot_ns": it.corrected_boot_ns, "correction_ns": it.correction_ns,
+                     "bound_after_ns": it.bound_after_ns}  # fmt: skip
+            at_ns = it.after.as_of_ns + it.after.offset_ns
+            yield "event", (at_ns, "time", "INFO", "", to_json(about))
+        case ConfigChange() as it:
+            yield "config", (it.at_ns, text(it.account), text(it.role), text(it.why), it.old_hash, it.new_hash,
+                             to_json(it.changes))  # fmt: skip
+        case Identities() as it:
+            for known in it.devices:
+                texts = (text(each) for each in known.identity.texts.values())
+                yield "identity", (text(known.device), known.since_ns, *texts, to_json(dict(known.identity.more)))
+
+
+def _chain_row(it: Epoch | KeyChange | Checkpoint | Stop) -> tuple[Any, ...]:
+    reason = it.reason.name if isinstance(it, Epoch | Stop) else None
+    counter = it.counter if isinstance(it, Epoch | Checkpoint) else None
+    about: tuple[Any, ...] = (None, None, None, None)
+    if isinstance(it, Epoch):
+        previous = it.previous.epoch if it.previous else None
+        about = text(it.version), it.config_hash, previous, to_json(dict(it.hardware))
+    return it.type.name, reason, it.time.as_of_ns + it.time.offset_ns, counter, *about
+
+
+def to_json(value: object) -> str:
+    """JSON that PostgreSQL takes; bytes as hexadecimal digits."""
+    return orjson.dumps(_without_nul(value), default=lambda each: each.hex()).decode()
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, Mapping):
+        return {text(str(key)): _without_nul(each) for key, each in value.items()}
+    return [_without_nul(each) for each in value] if isinstance(value, list | tuple) else value
