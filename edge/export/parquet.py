@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Mapping
 from pathlib import Path
 
 import duckdb
+
+from edge.relay.sql_text import pattern, quoted
 
 _SETTINGS: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "memory_limit": "400MB"}
 _LINE_BYTES = 8_000_000  # A record has a megabyte at most; duckdb reads sixteen lines at once.
@@ -28,18 +29,14 @@ def convert(table: Path, file: Path, names: Mapping[str, bool]) -> None:
         OSError: it cannot be written.
     """
     kinds = {name: "DOUBLE" if is_number else _KINDS.get(name, "VARCHAR") for name, is_number in names.items()}
-    columns = ", ".join(f"{_text(name)}: {_text(kind)}" for name, kind in kinds.items())
+    columns = ", ".join(f"{quoted(name)}: {quoted(kind)}" for name, kind in kinds.items())
     times = ", ".join(f"{name}::TIMESTAMP_NS AS {name}" for name in _TIMES if name in names)
-    source = _text(glob.escape(str(table)))  # What is read is a pattern; what is written is a name.
+    source = quoted(pattern(table))
     query = f"""COPY (SELECT * REPLACE ({times}) FROM read_csv({source}, header = true, auto_detect = false,
       delim = ',', quote = '"', escape = '"', nullstr = '', allow_quoted_nulls = false, max_line_size = {_LINE_BYTES},
-      columns = {{{columns}}})) TO {_text(str(file))} (FORMAT parquet, COMPRESSION zstd)"""  # noqa: S608 - names are quoted
+      columns = {{{columns}}})) TO {quoted(str(file))} (FORMAT parquet, COMPRESSION zstd)"""  # noqa: S608 - names are quoted
     with duckdb.connect(config=_SETTINGS) as connection:
         try:
             connection.execute(query)
         except duckdb.IOException as error:
             raise OSError(str(error)) from error
-
-
-def _text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -10,7 +10,6 @@ A file says in its metadata which records it holds.
 from __future__ import annotations
 
 import fcntl
-import glob
 import os
 import re
 import shutil
@@ -27,6 +26,7 @@ import orjson
 
 from edge.files import exchange, make_directory, sync_directory
 from edge.intervals import IntervalSet
+from edge.relay.sql_text import pattern, quoted
 
 DATASETS = {"readings": "device, tag, time, epoch, seq, block, row", "events": "time, epoch, seq, row"}
 """Each with the order of its rows."""
@@ -115,10 +115,10 @@ class LakeFiles:
     def _copy(self, query: str, path: Path, places: IntervalSet, parameters: Mapping[str, str] | None = None) -> None:
         draft = path.with_name(f".{path.name}.new")
         draft.unlink(missing_ok=True)
-        about = _text(orjson.dumps([*places]).decode())
+        about = quoted(orjson.dumps([*places]).decode())
         try:
             self._duckdb.execute(
-                f"COPY ({query}) TO {_text(str(draft))} ({_FORMAT}, KV_METADATA {{{_KEY}: {about}}})", parameters
+                f"COPY ({query}) TO {quoted(str(draft))} ({_FORMAT}, KV_METADATA {{{_KEY}: {about}}})", parameters
             ).fetchall()
             _sync(draft)
             draft.rename(path)
@@ -145,7 +145,7 @@ class LakeFiles:
 
     def _places(self, path: Path) -> IntervalSet:
         found = self._duckdb.execute(
-            "SELECT value FROM parquet_kv_metadata($file) WHERE key = $key", {"file": _pattern(path), "key": _KEY}
+            "SELECT value FROM parquet_kv_metadata($file) WHERE key = $key", {"file": pattern(path), "key": _KEY}
         ).fetchall()
         return IntervalSet(interval for (value,) in found for interval in orjson.loads(value))
 
@@ -179,7 +179,7 @@ class LakeFiles:
             path.unlink()
             sync_directory(path.parent)
             return
-        cases = " ".join(f"WHEN seq IN ({_list(numbers)}) THEN {_text(each)}" for each, numbers in verdicts.items())
+        cases = " ".join(f"WHEN seq IN ({_list(numbers)}) THEN {quoted(each)}" for each, numbers in verdicts.items())
         verdict = f"CASE {cases} ELSE verdict END" if cases else "verdict"
         where = f"WHERE seq NOT IN ({_list(gone)})" if gone else ""
         self._copy(f"SELECT * REPLACE ({verdict} AS verdict) FROM {_read([path])} {where}", path, places)  # noqa: S608
@@ -213,7 +213,7 @@ class LakeFiles:
                 for number, where in enumerate(self._ranges(paths) if "tag" in order else [""]):
                     parts.append(new / f".{number}")
                     query = f"SELECT * FROM {_read(paths)} {where} ORDER BY {order}"  # noqa: S608
-                    self._duckdb.execute(f"COPY ({query}) TO {_text(str(parts[-1]))} ({_FORMAT})").fetchall()
+                    self._duckdb.execute(f"COPY ({query}) TO {quoted(str(parts[-1]))} ({_FORMAT})").fetchall()
                 self._copy(f"SELECT * FROM {_read(parts)}", path, places)  # noqa: S608
                 for part in parts:
                     part.unlink()
@@ -230,10 +230,10 @@ class LakeFiles:
         for number, (device, tag, count) in enumerate(counted, 1):
             rows += count
             if rows >= _SORTED_ROWS or number == len(counted):
-                low, high = (f"({_text(each[0])}, {_text(each[1])})" for each in (first, (device, tag)))
+                low, high = (f"({quoted(each[0])}, {quoted(each[1])})" for each in (first, (device, tag)))
                 where = f"WHERE (device, tag) BETWEEN {low} AND {high}"
                 if first[0] == device:  # What a file says of its pages is said of each column by itself.
-                    where += f" AND device = {_text(device)} AND tag BETWEEN {_text(first[1])} AND {_text(tag)}"
+                    where += f" AND device = {quoted(device)} AND tag BETWEEN {quoted(first[1])} AND {quoted(tag)}"
                 yield where
                 first, rows = counted[min(number, len(counted) - 1)][:2], 0
 
@@ -265,20 +265,11 @@ def is_day(text: str) -> bool:
 
 
 def _read(paths: Iterable[Path]) -> str:
-    return f"read_parquet([{', '.join(_text(_pattern(path)) for path in paths)}], hive_partitioning = false)"
-
-
-def _pattern(path: Path) -> str:
-    """A path for what reads, to which [, * and ? are those of a pattern; what writes takes them as they are."""
-    return glob.escape(str(path))
+    return f"read_parquet([{', '.join(quoted(pattern(path)) for path in paths)}], hive_partitioning = false)"
 
 
 def _list(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(numbers)))
-
-
-def _text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _sync(path: Path) -> None:

@@ -20,6 +20,7 @@ from edge.relay.reading_columns import BlockReadings, Column, readings_of
 from edge.relay.shown_values import QUALITY_WORDS, GroupValues, Shown
 from edge.relay.sinks.other_rows import TABLES, other_rows, to_json
 from edge.relay.sinks.sink import SinkRecord
+from edge.relay.sql_text import quoted
 from edge.seal import Data, Malformed
 
 INT64 = range(-(2**63) + 1, 2**63)
@@ -313,5 +314,5 @@ class _Query:
 
 def _enum(value: str, words: Collection[str]) -> str:
     """A value as one of few words."""
-    quoted = ", ".join("'" + word.replace("'", "''") + "'" for word in sorted(words) if word)
-    return f"{value}::ENUM({quoted})" if quoted else "NULL::VARCHAR"
+    listed = ", ".join(quoted(word) for word in sorted(words) if word)
+    return f"{value}::ENUM({listed})" if listed else "NULL::VARCHAR"
