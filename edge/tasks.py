@@ -10,6 +10,13 @@ from contextlib import asynccontextmanager
 _UNDOES_ITS_CANCELLATION = sys.version_info >= (3, 13)
 
 
+def end_if_cancelled() -> None:
+    """Raise the cancellation of this task, where an error of what it was cleaning up has hidden it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class InsistingGroup(asyncio.TaskGroup):
     """A group that cancels its tasks again, until they have ended.
 

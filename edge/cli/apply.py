@@ -27,7 +27,7 @@ from edge.config.written import differences
 from edge.errors import ConfigError
 from edge.files import account_name
 from edge.gateway.configurations import check_reason, claimed_account, seen
-from edge.gateway.control import GatewayRefuses, Request, ask
+from edge.gateway.control import GatewayRefuses, GatewaySilent, Request, ask
 from edge.sentences import changed
 from edge.terminal import printable
 from edge.units import counted, format_duration, parse_duration_ns
@@ -194,6 +194,8 @@ def _apply(
         try:
             is_begun = True  # Ctrl-C does not take back what was asked.
             is_begun = await ask(socket, begin) is not None
+        except GatewaySilent:  # It may have begun before it ended.
+            raise
         except GatewayRefuses:
             is_begun = False
             raise

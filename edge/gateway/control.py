@@ -58,6 +58,10 @@ class GatewayRefuses(TidegateError):
     default_code = ErrorCode.GATEWAY_REFUSES
 
 
+class GatewaySilent(GatewayRefuses):
+    """The running gateway took the question, and gave no answer: what it did is not known."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """A question about one device, or about all where it is empty.
@@ -271,7 +275,7 @@ def _explained(path: Path) -> Iterator[None]:
     except ForeignSocket as error:
         raise GatewayRefuses(str(error), code=error.code) from error
     except (OSError, ValueError) as error:
-        raise GatewayRefuses(f"the running gateway gave no answer at {path}: is it stopping? ({error})") from error
+        raise GatewaySilent(f"the running gateway gave no answer at {path}: is it stopping? ({error})") from error
 
 
 def _error(answer: Mapping[str, str]) -> Exception:

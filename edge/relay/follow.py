@@ -27,6 +27,7 @@ from edge.relay.publish import ViewConnection, connect_view
 from edge.relay.shapes import BlockOrigin, Messages, ShapeName
 from edge.relay.unified_namespace import UnifiedNamespace, origin
 from edge.seal import CataloguePart, Data, Garbage, Malformed, RecordType, Unknown, decode_frame, join_catalogue, parse
+from edge.tasks import task_group
 
 log = get_logger(__name__)
 
@@ -315,7 +316,7 @@ class ViewPublisher:
 
     async def run(self) -> None:
         """Publish until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
+        async with task_group() as tasks:
             tasks.create_task(self._connect(), name="view connection")
             tasks.create_task(self._catch_up(), name="view catching up")
 

@@ -46,6 +46,7 @@ from edge.relay.store import RelayStore
 from edge.relay.waiting import ReceivedMessage
 from edge.seal import ConfigChange, Event, Gap, Loss
 from edge.seal.record import ISSUER_PREFIX
+from edge.tasks import task_group
 from edge.tls import TlsFiles, in_use, with_peer
 from edge.verify import Trust
 from edge.verify.trust import TrustFile, state_of
@@ -215,7 +216,7 @@ class Relay:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
+        async with task_group() as tasks:
             tasks.create_task(self._receive(), name="receive")
             tasks.create_task(self._check_completeness(), name="check")
             tasks.create_task(self._sample(), name="sample")

@@ -22,6 +22,7 @@ from edge.health import SinkStatus
 from edge.logs import get_logger
 from edge.relay.sinks.reader import Reader, bytes_after
 from edge.relay.sinks.sink import Sink, SinkSession, SinkUnreachable
+from edge.tasks import end_if_cancelled
 from edge.verify import Verdict
 
 log = get_logger(__name__)
@@ -112,6 +113,7 @@ class SinkFeed:
                 log.exception("sink failed; please report it", sink=self._sink.name)
                 self._lost(f"it failed: {error!r}", ErrorCode.SINK_BEHIND.id)
                 delay_ns = backoff.next_ns(at_limit=True)
+            end_if_cancelled()
             with suppress(OSError):
                 await self._measure()
             await asyncio.sleep(delay_ns / 1e9)
