@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import SystemRandom
 from types import TracebackType
-from typing import Literal, ParamSpec, Self, TypeVar
+from typing import ParamSpec, Self, TypeVar
 
 from edge.backoff import Backoff
 from edge.clock import Clock, SystemClock
-from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError
+from edge.errors import ConfigError
 from edge.files import replace_file
 from edge.health import (
     SAMPLE_EVERY_S,
@@ -35,13 +35,13 @@ from edge.mqtt.access import BrokerAccess
 from edge.ranges import RecordRange, ranges_to_text
 from edge.recent import Recent, joined
 from edge.relay.completeness import Completeness, CompletenessChange, Missing
-from edge.relay.connection import RETRY_LIMIT_NS, Reconnecting
+from edge.relay.connection import RETRY_LIMIT_NS
 from edge.relay.follow import Follower, ViewPlan, ViewPublisher
 from edge.relay.intake import IssuerCounts
-from edge.relay.receive import Arrival, Receiver, subscribe
 from edge.relay.retention import NotRemovable, RetentionPlan, due, examine
 from edge.relay.sinks.feed import SinkFeed
 from edge.relay.sinks.sink import Sink
+from edge.relay.source import FromBroker, SourceState
 from edge.relay.store import RelayStore
 from edge.relay.waiting import ReceivedMessage
 from edge.seal import ConfigChange, Event, Gap, Loss
@@ -61,7 +61,6 @@ _RETENTION_INTERVAL_S = 600.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
-BrokerState = Literal["up", "down", "refused"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +130,7 @@ class RelayReport:
     """
 
     broker: str
-    state: BrokerState
+    state: SourceState
     reason: str
     code: str
     acknowledged: int
@@ -163,19 +162,16 @@ class Relay:
             plan = replace(plan, view=replace(plan.view, broker=self._observed("view", plan.view.broker)))
         self._plan = plan
         self._clock = clock or SystemClock()
+        self._source = FromBroker(plan.broker, self._clock)
         self._started_ns = self._clock.utc_ns()
         self._disk = ThreadPoolExecutor(1, "archive")
         self._completeness = Completeness(plan.heartbeat_ns)
         self._publisher: ViewPublisher | None = None
         self._feeds: list[SinkFeed] = []
-        self._state: BrokerState = "down"
-        self._reason, self._code = "not connected yet", ""
         self._checks = 0
         self._written: list[RecordRange] | None = None  # In the file of missing ranges.
-        self._acknowledged = self._not_durable = 0
         self._lag_ns: dict[str, int] = {}
         self._recent: dict[str, Recent] = {}
-        self._receiver: Receiver | None = None
         self._unwritable_since_ns: int | None = None
         self._unwritable_reason = ""
         self._last_hour = LastHour(self._clock.boot_ns(), {})
@@ -186,19 +182,19 @@ class Relay:
         plan = self._plan
         try:
             self._trust = await self._state_of_trust()
-            self._store = await self._in_store(
+            self.store = await self.in_store(
                 RelayStore, plan.archive, plan.trust, quarantine_bytes=plan.quarantine_bytes,
                 waiting_bytes=plan.waiting_bytes, view=plan.view, retention=plan.retention,
             )  # fmt: skip
         except BaseException:
             self._disk.shutdown(wait=False)
             raise
-        if plan.view is not None and self._store.follower is not None:
-            self._publisher = ViewPublisher(plan.view, self._store.follower, self._clock)
-        self._feeds = [SinkFeed(each, plan.archive, self._store, self._in_store, self._clock,
+        if plan.view is not None and self.store.follower is not None:
+            self._publisher = ViewPublisher(plan.view, self.store.follower, self._clock)
+        self._feeds = [SinkFeed(each, plan.archive, self.store, self.in_store, self._clock,
                                 self._certificates.check_soon) for each in plan.sinks]  # fmt: skip
-        for issuer in await self._in_store(self._store.running_issuers):
-            self._store.intake.counts.setdefault(issuer, IssuerCounts())
+        for issuer in await self.in_store(self.store.running_issuers):
+            self.store.intake.counts.setdefault(issuer, IssuerCounts())
             self._completeness.note_record(issuer, self._clock.boot_ns())
         return self
 
@@ -206,7 +202,7 @@ class Relay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            await self._in_store(self._store.close)
+            await self.in_store(self.store.close)
         finally:
             self._disk.shutdown(wait=False)
             if self._publisher is not None:
@@ -217,7 +213,7 @@ class Relay:
     async def run(self) -> None:
         """Work until cancelled."""
         async with task_group() as tasks:
-            tasks.create_task(self._receive(), name="receive")
+            tasks.create_task(self._source.run(self), name="receive")
             tasks.create_task(self._check_completeness(), name="check")
             tasks.create_task(self._sample(), name="sample")
             tasks.create_task(self._save_snapshots(), name="save")
@@ -236,17 +232,18 @@ class Relay:
 
     def report(self) -> RelayReport:
         """The state of the relay."""
-        intake, written, now_ns = self._store.intake, disk_written_bytes(), self._clock.boot_ns()
+        source = self._source.status
+        intake, written, now_ns = self.store.intake, disk_written_bytes(), self._clock.boot_ns()
         return RelayReport(
-            broker=f"{self._plan.broker.host}:{self._plan.broker.port}",
-            state=self._state,
-            reason=self._reason,
-            code=self._code,
-            acknowledged=self._acknowledged,
-            not_durable=self._not_durable + (self._receiver.waiting if self._receiver else 0),
-            archived_records=self._store.archived_records,
-            archived_bytes=self._store.archived_bytes,
-            bytes_per_day=self._last_hour.per_day("bytes", self._store.archived_bytes, now_ns),
+            broker=source.address,
+            state=source.state,
+            reason=source.reason,
+            code=source.code,
+            acknowledged=source.acknowledged,
+            not_durable=self._source.not_durable,
+            archived_records=self.store.archived_records,
+            archived_bytes=self.store.archived_bytes,
+            bytes_per_day=self._last_hour.per_day("bytes", self.store.archived_bytes, now_ns),
             disk_written_bytes=written,
             disk_bytes_per_day=None if written is None else self._last_hour.per_day("disk", written, now_ns),
             free_bytes=self._free_bytes,
@@ -254,9 +251,7 @@ class Relay:
             unwritable_reason=self._unwritable_reason,
             gateways=tuple(self._gateway(issuer, counts) for issuer, counts in intake.counts.items()),
             missing=self._completeness.missing,
-            view=self._view(self._publisher, self._store.follower)
-            if self._publisher and self._store.follower
-            else None,
+            view=self._view(self._publisher, self.store.follower) if self._publisher and self.store.follower else None,
             sinks=tuple(feed.status() for feed in self._feeds),
             certificates=self._certificates.held,
             recent=joined([each.status() for each in self._recent.values()], self._started_ns),
@@ -289,36 +284,12 @@ class Relay:
             last_record_age_ns=self._completeness.age_ns(issuer, self._clock.boot_ns()),
         )
 
-    async def _receive(self) -> None:
-        reconnecting = Reconnecting(self._clock, SystemRandom())
-        while True:
-            try:
-                async with subscribe(self._plan.broker) as receiver:
-                    self._receiver = receiver
-                    reconnecting.connected()
-                    while True:
-                        arrivals = await receiver.receive()
-                        self._set_state("up", "")
-                        await self._keep(receiver, arrivals)
-            except (BrokerRefused, BrokerUnreachable) as error:
-                reason, delay_s = reconnecting.lost(error)
-                state: BrokerState = "refused" if isinstance(error, BrokerRefused) else "down"
-                self._set_state(state, reason, str(error.code), retry_s=round(delay_s, 1))
-                self._receiver = None
-            await asyncio.sleep(delay_s)
-
-    async def _keep(self, receiver: Receiver, arrivals: list[Arrival]) -> None:
+    async def keep(self, messages: Sequence[ReceivedMessage]) -> None:
+        """See `Keeper.keep`."""
         arrived_ns = self._clock.utc_ns()
-        messages = [
-            ReceivedMessage(arrival.topic, arrival.data, arrived_ns) for arrival in arrivals if _is_record(arrival)
-        ]
-        self._not_durable = len(arrivals)
-        new = await self._in_store(self._store.take, messages)
-        await self._sync()
+        new = await self.in_store(self.store.take, messages)
+        await self.sync()
         durable_ns = self._clock.utc_ns()
-        receiver.acknowledge(arrivals)
-        self._acknowledged += len(arrivals)
-        self._not_durable = 0
         for record in new:
             self._completeness.note_record(record.issuer, self._clock.boot_ns(), is_stop=record.is_stop)
             if record.until_ns is not None:
@@ -337,12 +308,12 @@ class Relay:
             recent = self._recent[issuer] = Recent(self._started_ns, issuer.removeprefix(ISSUER_PREFIX))
         recent.note(told, "", arrived_ns)
 
-    async def _sync(self) -> None:
+    async def sync(self) -> None:
         """Make records durable, and repeat until the disk accepts them: the broker keeps what is not acknowledged."""
         backoff = Backoff(SystemRandom(), limit_ns=RETRY_LIMIT_NS)
         while True:
             try:
-                await self._in_store(self._store.sync)
+                await self.in_store(self.store.sync)
             except OSError as error:
                 reason = error.strerror or str(error)
                 if reason != self._unwritable_reason:  # Once, not on every attempt.
@@ -358,7 +329,7 @@ class Relay:
 
     async def _check_completeness(self) -> None:
         while True:
-            missing = await self._in_store(self._store.missing)
+            missing = await self.in_store(self.store.missing)
             self._checks += 1
             if self._plan.missing_to is not None:
                 await self._write_missing(self._plan.missing_to, missing)
@@ -369,11 +340,11 @@ class Relay:
         """Take what the status says of the last hour, and of the room on the disk."""
         while True:
             try:
-                self._free_bytes = (await self._in_store(shutil.disk_usage, self._plan.archive)).free
+                self._free_bytes = (await self.in_store(shutil.disk_usage, self._plan.archive)).free
             except OSError:
                 self._free_bytes = None
             await asyncio.sleep(SAMPLE_EVERY_S)
-            counters = {"bytes": self._store.archived_bytes, "disk": disk_written_bytes() or 0}
+            counters = {"bytes": self.store.archived_bytes, "disk": disk_written_bytes() or 0}
             self._last_hour.note(self._clock.boot_ns(), counters)
 
     async def _write_missing(self, path: Path, missing: Sequence[Missing]) -> None:
@@ -382,7 +353,7 @@ class Relay:
         if ranges == self._written:
             return
         try:
-            await self._in_store(replace_file, path, ranges_to_text(ranges).encode(), 0o644)
+            await self.in_store(replace_file, path, ranges_to_text(ranges).encode(), 0o644)
             self._written = ranges
         except OSError as error:
             log.warning("missing ranges not written; the next check tries again", file=str(path), reason=str(error))
@@ -391,7 +362,7 @@ class Relay:
         while True:
             await asyncio.sleep(_SNAPSHOT_INTERVAL_S)
             try:
-                await self._in_store(self._store.save)
+                await self.in_store(self.store.save)
             except OSError as error:
                 log.warning("snapshot not written; the next start reads more of the archive", reason=str(error))
 
@@ -400,7 +371,7 @@ class Relay:
         stay: set[Path] = set()
         while True:
             # A clock that is ahead must not make everything old: the gateways' clocks have a say.
-            now_ns = min(self._clock.utc_ns(), await self._in_store(self._store.newest_ns))
+            now_ns = min(self._clock.utc_ns(), await self.in_store(self.store.newest_ns))
             for each in await asyncio.to_thread(due, self._plan.archive, plan, now_ns):
                 if each.path in stay:
                     continue
@@ -408,7 +379,7 @@ class Relay:
                 try:
                     content = await asyncio.to_thread(examine, each.path)
                     if content.ranges:
-                        stated = await self._in_store(self._store.remove, each, content, plan, self._clock.utc_ns())
+                        stated = await self.in_store(self.store.remove, each, content, plan, self._clock.utc_ns())
                         log.info("records removed by retention", file=name, records=stated.records, rule=each.rule)
                     else:
                         stay.add(each.path)
@@ -432,8 +403,8 @@ class Relay:
             except ConfigError as error:
                 log.error("trust files not used; those read before stay in force", reason=str(error))  # noqa: TRY400
                 continue
-            await self._in_store(self._store.change_trust, trust)
-            await self._sync()
+            await self.in_store(self.store.change_trust, trust)
+            await self.sync()
             log.info("trust files read again", files=len(found), revocation_lists=trust.authorities.revocation_lists)
 
     def _observed(self, part: str, broker: BrokerAccess) -> BrokerAccess:
@@ -467,16 +438,8 @@ class Relay:
         except OSError:
             return []  # `Trust.load` says why.
 
-    def _set_state(self, state: BrokerState, reason: str, code: str = "", **more: float) -> None:
-        if (state, reason) == (self._state, self._reason):
-            return
-        self._state, self._reason, self._code = state, reason, code
-        if state == "up":
-            log.info("subscribed", broker=self._plan.broker.host)
-        else:
-            log.warning("broker lost", state=state, reason=reason, code=code, **more)
-
-    async def _in_store(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def in_store(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function of the archive in its thread."""
         return await asyncio.get_running_loop().run_in_executor(self._disk, lambda: function(*args, **kwargs))
 
 
@@ -484,10 +447,6 @@ def _log_expiry(kind: str, subject: str, data: Mapping[str, str | int]) -> None:
     write = log.error if kind == "cert.expired" else log.warning
     whose = "the relay's" if data["whose"] == "ours" else data["whose"]
     write(kind, subject=subject, **{**data, "whose": whose})
-
-
-def _is_record(arrival: Arrival) -> bool:
-    return not arrival.topic.endswith("/status")
 
 
 def log_changes(changes: Iterable[CompletenessChange]) -> None:

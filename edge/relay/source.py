@@ -1,0 +1,122 @@
+"""Where a relay's messages come from: a broker, whose acknowledgement waits until they are durable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from secrets import SystemRandom
+from typing import Literal, NoReturn, Protocol
+
+from edge.clock import Clock
+from edge.errors import BrokerRefused, BrokerUnreachable, TidegateError
+from edge.logs import get_logger
+from edge.mqtt.access import BrokerAccess
+from edge.relay.connection import Reconnecting
+from edge.relay.receive import Arrival, Receiver, subscribe
+from edge.relay.waiting import ReceivedMessage
+from edge.tls import Certificate, in_use
+
+log = get_logger(__name__)
+
+SourceState = Literal["up", "down", "refused"]
+
+
+class Keeper(Protocol):
+    """Makes messages durable."""
+
+    async def keep(self, messages: Sequence[ReceivedMessage]) -> None:
+        """Return once each message is durable, or refused for good."""
+
+
+@dataclass(slots=True)
+class SourceStatus:
+    """How it stands with a source.
+
+    Attributes:
+        address: what it is called in logs and status.
+        acknowledged: messages that are durable or refused for good.
+    """
+
+    address: str
+    state: SourceState = "down"
+    reason: str = "not connected yet"
+    code: str = ""
+    acknowledged: int = 0
+
+    def connected(self) -> None:
+        """It gives messages."""
+        if self.state != "up":
+            log.info("subscribed", broker=self.address)
+        self.state, self.reason, self.code = "up", "", ""
+
+    def lost(self, error: TidegateError, reason: str, delay_s: float, *, is_refused: bool) -> None:
+        """It gives none for this reason, and is tried again after a delay."""
+        state: SourceState = "refused" if is_refused else "down"
+        if (state, reason) != (self.state, self.reason):  # Once, not on every attempt.
+            log.warning("broker lost", state=state, reason=reason, code=str(error.code), retry_s=round(delay_s, 1))
+        self.state, self.reason, self.code = state, reason, str(error.code)
+
+
+class Source(Protocol):
+    """Gives messages to a keeper, and lets go of them once they are kept."""
+
+    status: SourceStatus
+
+    @property
+    def not_durable(self) -> int:
+        """Number of messages received and not durable yet."""
+
+    async def run(self, keeper: Keeper) -> NoReturn:
+        """Work until cancelled."""
+
+    def certificates(self) -> Sequence[Certificate]:
+        """Ours that its connection depends on. Reads files: not for the event loop."""
+
+
+class FromBroker:
+    """The MQTT broker: see `edge.relay.receive`."""
+
+    def __init__(self, broker: BrokerAccess, clock: Clock) -> None:
+        self._broker, self._clock = broker, clock
+        self.status = SourceStatus(f"{broker.host}:{broker.port}")
+        self._receiver: Receiver | None = None
+        self._keeping = 0
+
+    @property
+    def not_durable(self) -> int:
+        """See `Source.not_durable`."""
+        return self._keeping + (self._receiver.waiting if self._receiver else 0)
+
+    def certificates(self) -> Sequence[Certificate]:
+        """See `Source.certificates`."""
+        return () if self._broker.tls is None else in_use(self._broker.tls)
+
+    async def run(self, keeper: Keeper) -> NoReturn:
+        """See `Source.run`."""
+        reconnecting = Reconnecting(self._clock, SystemRandom())
+        while True:
+            try:
+                async with subscribe(self._broker) as self._receiver:
+                    reconnecting.connected()
+                    while True:
+                        arrivals = await self._receiver.receive()
+                        self.status.connected()
+                        await self._keep(self._receiver, arrivals, keeper)
+            except (BrokerRefused, BrokerUnreachable) as error:
+                reason, delay_s = reconnecting.lost(error)
+                self.status.lost(error, reason, delay_s, is_refused=isinstance(error, BrokerRefused))
+                self._receiver = None
+            await asyncio.sleep(delay_s)
+
+    async def _keep(self, receiver: Receiver, arrivals: list[Arrival], keeper: Keeper) -> None:
+        arrived_ns = self._clock.utc_ns()
+        self._keeping = len(arrivals)
+        await keeper.keep([ReceivedMessage(each.topic, each.data, arrived_ns) for each in arrivals if _is_record(each)])
+        receiver.acknowledge(arrivals)
+        self.status.acknowledged += len(arrivals)
+        self._keeping = 0
+
+
+def _is_record(arrival: Arrival) -> bool:
+    return not arrival.topic.endswith("/status")
