@@ -108,6 +108,12 @@ CREATE TABLE refused (
 INSERT INTO version VALUES (1);
 \endif
 
+-- Times that a gateway learned later to be wrong: those of its chain from `from_ns` to `to_ns`, in records before `seq`.
+CREATE TABLE IF NOT EXISTS correction (
+    gateway text, epoch bytea, seq bigint, from_ns bigint NOT NULL, to_ns bigint NOT NULL, correction_ns bigint NOT NULL,
+    bound_ns bigint, fallen text, PRIMARY KEY (gateway, epoch, seq)
+);
+
 -- Days are made and dropped by these only: whoever writes owns no table.
 CREATE OR REPLACE FUNCTION add_day(day date) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = tidegate, pg_temp SET timezone = 'UTC' SET client_min_messages = warning AS $$

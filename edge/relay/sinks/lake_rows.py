@@ -1,7 +1,8 @@
 """What stands in the files of the lake for records: columns that duckdb reads where they are, without a step per value.
 
-A file has the columns of an export with a row for each value, except `gateway`, which its folder says. A float32 stands
-as the float64 that is the same number, so that its last bytes are zero and cost nothing.
+A file has the columns of an export with a row for each value, except `gateway`, which its folder says, and corrections
+of the clock, which are events. A float32 stands as the float64 that is the same number, so that its last bytes are zero
+and cost nothing.
 """
 
 from __future__ import annotations
@@ -303,8 +304,7 @@ class _Query:
         """The query; NaN is a value, though duckdb reads it as NULL."""
         f = self._fields
         verdict, chain = _enum("'AUTHENTIC'", {"AUTHENTIC"}), _enum(f"'{epoch}'", {epoch})
-        return f"""SELECT r.time, NULL::TIMESTAMP_NS AS corrected_time, nullif(r.bound_ns, {_NO_BOUND}) AS bound_ns,
-          NULL::BIGINT AS corrected_bound_ns, t.device, t.name AS tag,
+        return f"""SELECT r.time, nullif(r.bound_ns, {_NO_BOUND}) AS bound_ns, t.device, t.name AS tag,
           CASE WHEN r.has_number THEN coalesce(r.value, 'NaN'::DOUBLE) END AS value, {f["value_text"]} AS value_text,
           {f["label"]} AS label, t.unit, t.type, {f["quality"]} AS quality, {f["status"]} AS status,
           {f["source_time"]} AS source_time, {f["unknown"]} AS unknown, {verdict} AS verdict, {chain} AS epoch,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import astuple
 from typing import Any
 
 import orjson
@@ -11,12 +12,14 @@ from edge.relay.sinks.postgres_copy import text
 from edge.relay.sinks.sink import SinkRecord
 from edge.seal import Identities
 from edge.seal.payloads import Checkpoint, ConfigChange, Epoch, Event, Gap, KeyChange, Loss, Stop, TimeChange
+from edge.sentences import stretch_of
 
 TABLES = {
     "chain": "type, reason, t_ns, counter, version, configuration, previous, hardware",
     "gap": "scan_group, from_ns, to_ns, status, detail",
     "loss": "lost_epoch, first, last, from_ns, to_ns, records, readings, reason",
     "event": "t_ns, kind, severity, subject, data",
+    "correction": "from_ns, to_ns, correction_ns, bound_ns",
     "config": "t_ns, account, role, why, old_hash, new_hash, changes",
     "identity": "device, since_ns, vendor, product, firmware, serial, more",
 }
@@ -35,11 +38,11 @@ def other_rows(record: SinkRecord) -> Iterator[tuple[str, tuple[Any, ...]]]:
         case Event() as it:
             yield "event", (it.at_ns, text(it.kind), it.severity.name, text(it.subject), to_json(dict(it.data)))
         case TimeChange() as it:
-            about = {"before": it.before.state.name, "after": it.after.state.name, "step_ns": it.step_ns,
-                     "corrected_boot_ns": it.corrected_boot_ns, "correction_ns": it.correction_ns,
-                     "bound_after_ns": it.bound_after_ns}  # fmt: skip
+            about = {"before": it.before.state.name, "after": it.after.state.name, "step_ns": it.step_ns}
             at_ns = it.after.as_of_ns + it.after.offset_ns
             yield "event", (at_ns, "time", "INFO", "", to_json(about))
+            if (stretch := stretch_of(it)) is not None:
+                yield "correction", astuple(stretch)
         case ConfigChange() as it:
             yield "config", (it.at_ns, text(it.account), text(it.role), text(it.why), it.old_hash, it.new_hash,
                              to_json(it.changes))  # fmt: skip

@@ -30,7 +30,7 @@ JSON = {str: "string", int: "number", float: "number", bool: "boolean", type(Non
 
 def test_views_and_tables_have_the_columns_of_the_page(postgres: Postgres) -> None:
     postgres.create("contracts")
-    names = ["reading", "newest", "gap", "loss", "event", "config"]
+    names = ["reading", "newest", "gap", "loss", "event", "correction", "config"]
     found: dict[str, dict[str, str]] = {name: {} for name in names}
     columns = ("SELECT table_name, column_name, data_type FROM information_schema.columns "
                "WHERE table_schema = 'tidegate' ORDER BY ordinal_position")  # fmt: skip
@@ -49,7 +49,7 @@ def test_views_and_tables_have_the_columns_of_the_page(postgres: Postgres) -> No
 def test_a_reader_may_read_what_the_page_names(postgres: Postgres) -> None:
     postgres.create("readable")
     postgres.psql("CREATE ROLE mes LOGIN IN ROLE tidegate_reader")
-    for name in ("reading", "newest", "gap", "loss", "event", "config", "version"):
+    for name in ("reading", "newest", "gap", "loss", "event", "correction", "config", "version"):
         postgres.psql(f"SELECT * FROM tidegate.{name}", "readable", "mes")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ from edge.seal import (
     encode_identities,
     issuer_of,
 )
-from edge.seal.payloads import ConfigChange, LossReason
+from edge.seal.payloads import ConfigChange, LossReason, TimeChange
 from tests.support.chains import BOOT_NS, TIME, UTC_NS, new_identity
 
 S = 10**9
@@ -167,6 +167,13 @@ class SealedPlant:
             self.seal(RecordType.CATALOG, payload)
         self.roll()
         self.checkpoint()
+
+    def correct(self, first_s: int, last_s: int, by_ns: int) -> Record:
+        """What the gateway learned of its clock in these seconds of the world."""
+        return self.seal(RecordType.TIME, encode(TimeChange(
+            before=TIME, after=replace(TIME, offset_ns=TIME.offset_ns + by_ns),
+            corrected_boot_ns=(BOOT_NS + first_s * S, BOOT_NS + last_s * S), correction_ns=by_ns, bound_after_ns=7000,
+        )))  # fmt: skip
 
     def roll(self) -> Record:
         """The next session key."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from edge.model import Catalogue, CatalogueTag, DataType, SampleBlock
 from edge.relay.sinks.historian_session import Rename
 from edge.relay.sinks.sink import SinkUnreachable
 from tests.support.chains import BOOT_NS, TIME, UTC_NS
+from tests.support.contracts import PAGE
 from tests.support.postgres import Postgres
 from tests.support.sinks.postgres import PostgresSubject
 from tests.support.sinks.world import (
@@ -219,6 +221,21 @@ async def test_the_other_records_have_rows_of_their_own(
     assert tuple(config) == ("anna", "trial", "2")
     (identity,) = await subject.fetch("SELECT device, vendor, serial FROM tidegate.identity")
     assert tuple(identity) == ("mixer", "acme", "7")
+
+
+async def test_corrections_of_the_clock_find_the_values_that_they_are_of(
+    site: Site, plant: SealedPlant, subject: PostgresSubject
+) -> None:
+    query = re.findall("```sql\n(.*?);\n```", PAGE.read_text("utf-8"), re.DOTALL)[0]
+    plant.correct(0, 3, 5 * S)
+    plant.correct(2, 3, 60 * S)
+    plant.data(scan(1))
+    await site.receive(plant.records)
+    await fed(site, subject)
+
+    found = [((row["t_ns"] - UTC_NS) // S, (row["right_ns"] - row["t_ns"]) // S) for row in await subject.fetch(query)]
+
+    assert sorted(found) == [(1, 0), (1, 5), (2, 60), (3, 60), (3, 60)]
 
 
 async def test_what_has_fallen_is_in_no_view(site: Site, plant: SealedPlant, subject: PostgresSubject) -> None:
