@@ -61,6 +61,7 @@ HOMES = {
     "openpyxl": ["edge/importers", "tests"],
     "defusedxml": ["edge/importers/markup.py"],
     "asyncpg": ["edge/relay/sinks", "tests", "bench"],
+    "confluent_kafka": ["edge/kafka", "tests", "bench"],
     "duckdb": ["edge/export/parquet.py", "edge/relay/sinks", "docs/examples", "tests", "bench"],
     "textual": ["edge/cli/watch_screen.py", "tests"],
     "zstandard": ["edge/seal", "tests", "bench"],
@@ -264,9 +265,9 @@ def loaded_by(program: str) -> set[str]:
     ids=["daemon", "daemon with a driver", "daemon with a driver of a large library"],
 )
 def test_a_gateway_does_not_pay_for_what_it_does_not_use(program: str) -> None:
-    spared = {"rich", "pymodbus", "aiomqtt", "paho", "prometheus_client", "asyncua", "asyncpg", "duckdb", "pytest",
-              "hypothesis", "edge.relay", "edge.demo", "edge.testing", "edge.health.render", "edge.health.families",
-              "edge.terminal"}  # fmt: skip
+    spared = {"rich", "pymodbus", "aiomqtt", "paho", "prometheus_client", "asyncua", "asyncpg", "confluent_kafka",
+              "duckdb", "pytest", "hypothesis", "edge.relay", "edge.demo", "edge.testing", "edge.health.render",
+              "edge.health.families", "edge.terminal"}  # fmt: skip
 
     assert loaded_by(program) & spared == set()
 
