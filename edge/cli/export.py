@@ -20,6 +20,7 @@ from edge.cli.progress import Progress, unless_stopped
 from edge.cli.report import command_line, files_of, hashed, read_files
 from edge.cli.time_range import range_options, window_of
 from edge.clock import SystemClock
+from edge.config.check import WITH_DUCKDB
 from edge.config.messages import choices
 from edge.export.files import drafts, write_gaps, write_lines
 from edge.export.lines import LongLines, WideLines
@@ -172,7 +173,7 @@ def _format(output: Path, form: Format | None) -> Format:
     if form is None:
         raise click.UsageError(f"--format is missing: the ending of {output} does not say csv, parquet or json")
     if form == "parquet" and find_spec("duckdb") is None:
-        raise click.UsageError("Parquet needs duckdb: pip install 'tidegate[lake]'; csv and json need nothing more")
+        raise click.UsageError(f"Parquet needs duckdb: {WITH_DUCKDB}; csv and json need nothing more")
     return form
 
 

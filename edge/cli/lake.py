@@ -9,6 +9,7 @@ import click
 
 from edge.cli.output import ExistingPath, Failure
 from edge.cli.progress import Progress, unless_stopped
+from edge.config.check import WITH_DUCKDB
 from edge.relay.sinks.sink import SinkUnreachable
 from edge.units import counted, format_size
 
@@ -39,7 +40,7 @@ def compact(directory: Path, day: str) -> None:
     The relay may run meanwhile. Whoever reads finds the files of before or the new one, and never both.
     """
     if find_spec("duckdb") is None:
-        raise click.UsageError("a lake needs duckdb: pip install 'tidegate[lake]'")
+        raise click.UsageError(f"a lake needs duckdb: {WITH_DUCKDB}")
     from edge.relay.sinks.lake import failures
     from edge.relay.sinks.lake_files import DATASETS, LakeFiles, is_day
 

@@ -191,8 +191,9 @@ def _name(source: Source) -> str:
     return (name.text if name is not None else None) or ""
 
 
-_SINK_LIBRARIES = {"historian": "asyncpg", "lake": "duckdb"}
-"""What a sink needs besides; an extra with the name of the sink installs it."""
+WITH_DUCKDB = "install the Debian package tidegate-lake, or tidegate[lake] with pip"
+_SINK_LIBRARIES = {"historian": ("asyncpg", "install tidegate[historian]"), "lake": ("duckdb", WITH_DUCKDB)}
+"""What a sink needs besides, and how one comes by it."""
 
 
 def _relay(source: Source, root: Node) -> RelaySettings | None:
@@ -244,10 +245,10 @@ def gateway_warnings(settings: GatewaySettings, root: Node) -> Iterator[Problem]
 def _missing_libraries(root: Node) -> Iterator[Problem]:
     relay = root["relay"]
     sinks = relay["sinks"] if relay is not None else None
-    for sink, library in _SINK_LIBRARIES.items():
+    for sink, (library, remedy) in _SINK_LIBRARIES.items():
         written = sinks[sink] if sinks is not None else None
         if written is not None and written.content is not None and find_spec(library) is None:
-            yield written.problem(f"needs {library}, which is not installed; install 'tidegate[{sink}]'")
+            yield written.problem(f"needs {library}, which is not installed; {remedy}")
 
 
 def relay_warnings(settings: RelaySettings, root: Node) -> Iterator[Problem]:

@@ -215,7 +215,9 @@ def test_the_lock_covers_what_is_asked_for(file: str, extra: str) -> None:
             assert hashes > 0
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-core.lock", "requirements-build.lock"])
+@pytest.mark.parametrize(
+    "lock", ["requirements.lock", "requirements-core.lock", "requirements-lake.lock", "requirements-build.lock"]
+)
 def test_the_tests_run_on_the_versions_that_are_delivered(lock: str) -> None:
     delivered, tried = locked(lock), locked("requirements-test.lock")
 

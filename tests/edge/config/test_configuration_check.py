@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.config.check import Checked, check, load, load_relay
+from edge.config.check import WITH_DUCKDB, Checked, check, load, load_relay
 from edge.config.settings import BufferSettings
 from edge.driver import DriverKind
 from edge.errors import ConfigError
@@ -273,10 +273,14 @@ def test_a_relay_that_trusts_what_is_not_there_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("library", "sink", "at"), [("asyncpg", "historian", "relay.yaml:4:16"), ("duckdb", "lake", "relay.yaml:5:11")]
+    ("library", "sink", "at", "remedy"),
+    [
+        ("asyncpg", "historian", "relay.yaml:4:16", "install tidegate[historian]"),
+        ("duckdb", "lake", "relay.yaml:5:11", WITH_DUCKDB),
+    ],
 )
 def test_a_sink_whose_library_is_not_installed_is_a_problem_with_its_line_beside_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, sink: str, at: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, sink: str, at: str, remedy: str
 ) -> None:
     (tmp_path / "trust").mkdir()
     written = RELAY.removesuffix("}\n") + (
@@ -290,7 +294,7 @@ def test_a_sink_whose_library_is_not_installed_is_a_problem_with_its_line_beside
 
     found = [str(each).removeprefix(f"{tmp_path}/") for each in check(tmp_path / "relay.yaml").errors]
 
-    needs = f"{at}: relay.sinks.{sink}: needs {library}, which is not installed; install 'tidegate[{sink}]'"
+    needs = f"{at}: relay.sinks.{sink}: needs {library}, which is not installed; {remedy}"
     assert found == [needs, "relay.yaml:5:29: relay.sinks.lake.kepe: unknown key; did you mean keep?"]
 
 

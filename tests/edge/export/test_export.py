@@ -319,7 +319,7 @@ def test_parquet_without_duckdb_names_what_is_missing(site: Site, monkeypatch: p
     monkeypatch.setitem(sys.modules, "duckdb", None)
     result = run(site, site.folder.parent / "out.parquet")
     assert result.exit_code == 2
-    assert "Parquet needs duckdb: pip install 'tidegate[lake]'" in " ".join(result.output.split())
+    assert "Parquet needs duckdb: install the Debian package tidegate-lake" in " ".join(result.output.split())
     assert run(site, site.folder.parent / "out.csv").exit_code == 0
 
 

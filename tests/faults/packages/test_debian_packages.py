@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -13,6 +14,8 @@ import pytest
 
 from tests.support import debian
 from tests.support.booted import BootedMachine
+from tests.support.postgres import Postgres, running_postgres
+from tests.support.sinks.world import SealedPlant, Site, scan
 
 pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(600)]
 
@@ -23,7 +26,18 @@ devices:
     driver: simulator
     scan_groups: [{every: 200 ms, tags: [{name: temperature, signal: constant, value: R-17}]}]
 """
+RELAY = """
+relay:
+  name: it
+  archive: /var/lib/tidegate-relay
+  trust: [/etc/tidegate/trusted]
+  mqtt: {host: 127.0.0.1, tls: off}
+  sinks:
+    historian: {host: /run/postgresql, port: PORT, tls: off}
+    lake: {directory: /srv/lake}
+"""
 PACKAGES = ("tidegate", "tidegate-relay", "tidegate-opcua")
+LAKE = "tidegate-lake"  # As large as it is, it is there only where it matters.
 KEPT = ("etc/tidegate/gateway.yaml", "etc/tidegate/tls/mqtt-key.pem", "var/lib/tidegate/identity.pem")
 VERSIONS = {"old": "0.1.0-1~deb12", "new": "0.2.0-1~deb12"}
 
@@ -31,14 +45,17 @@ VERSIONS = {"old": "0.1.0-1~deb12", "new": "0.2.0-1~deb12"}
 class Debian(BootedMachine):
     """A clean Debian with packages in /old and /new, no network, and an /opt of its own that can be full."""
 
-    def __init__(self, folder: Path, release: str) -> None:
+    def __init__(self, folder: Path, release: str, server: Postgres) -> None:
         super().__init__(folder, name=f"packages-{release}", below=debian.root(release))
-        self._upper = folder / "upper"
+        self._upper, self._server = folder / "upper", server
         old = debian.packages(release)
         for name, packages in ("old", old), ("new", debian.later(old, folder / "later")):
             (self._upper / name).mkdir(parents=True)
             for package in packages:
                 shutil.copy(package, self._upper / name)
+
+    def arguments(self) -> list[str]:
+        return [*super().arguments(), f"--bind={self._server.socket}:/run/postgresql"]
 
     def wait_until_up(self) -> None:
         super().wait_until_up()
@@ -67,7 +84,8 @@ class Debian(BootedMachine):
             self.install(folder, "--allow-downgrades")
 
     def packages_in(self, folder: str) -> list[str]:
-        return sorted(f"/{folder}/{path.name}" for path in (self._upper / folder).iterdir())
+        found = sorted(f"/{folder}/{path.name}" for path in (self._upper / folder).iterdir())
+        return [name for name in found if LAKE not in name]
 
     def state(self, package: str = "tidegate") -> str:
         return self.run("dpkg-query", "--show", "--showformat=${db:Status-Abbrev}${Version}", package)
@@ -95,8 +113,16 @@ class Debian(BootedMachine):
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Debian]:
-    with Debian(tmp_path_factory.mktemp("bookworm"), "bookworm") as machine:
+def server() -> Iterator[Postgres]:
+    """A database beside the machine, which reaches its socket."""
+    with running_postgres() as server:
+        server.create("tidegate", with_schema=False)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory, server: Postgres) -> Iterator[Debian]:
+    with Debian(tmp_path_factory.mktemp("bookworm"), "bookworm", server) as machine:
         machine.wait_until_up()
         yield machine
 
@@ -131,6 +157,43 @@ def test_the_systems_python_is_as_it_was(machine: Debian, installed: str) -> Non
     assert machine.run("dpkg", "--verify") == ""
     assert machine.run("find", "/usr/lib/python3", "/usr/local/lib", "-newer", "/opt/tidegate/pyvenv.cfg", "-type", "f",
                        "-name", "*.py") == ""  # fmt: skip
+
+
+def test_the_relays_unit_fills_a_historian_and_a_lake(
+    tmp_path: Path, machine: Debian, installed: str, server: Postgres
+) -> None:
+    """With nothing but the packages, from the archive that is there, and as locked in as the unit is."""
+    plant = SealedPlant()
+    plant.announce()
+    for _ in range(10):
+        plant.data()
+    plant.data(scan(7200))
+    site = Site(tmp_path, [plant])
+    asyncio.run(site.receive(plant.records))
+    site.store.close()
+    for name in ("schema.sql", "accounts.sql"):
+        server.psql_file(machine.file(f"usr/share/doc/tidegate/examples/historian/{name}"), "tidegate")
+    shutil.copytree(site.archive, machine.file("var/lib/tidegate-relay"), dirs_exist_ok=True)
+    shutil.copy(site.trust[0], machine.file("etc/tidegate/trusted"))
+    machine.file("etc/tidegate/relay.yaml").write_text(RELAY.replace("PORT", str(server.port)))
+    machine.run("install", "--directory", "--owner", "tidegate-relay", "/srv/lake")
+    machine.run("chown", "--recursive", "tidegate-relay:", "/var/lib/tidegate-relay")
+    drop_in = machine.file("etc/systemd/system/tidegate-relay.service.d/lake.conf")
+    drop_in.parent.mkdir(parents=True)
+    drop_in.write_text("[Service]\nReadWritePaths=/srv/lake\n")
+    machine.run("systemctl", "daemon-reload")
+    without = machine.try_run("tidegate", "check", "/etc/tidegate/relay.yaml")
+    machine.apt("install", machine.run("sh", "-c", f"echo /old/{LAKE}_*").strip())
+
+    machine.run("systemctl", "start", "tidegate-relay")
+
+    machine.wait(lambda: server.psql("SELECT count(*) FROM tidegate.block", "tidegate") == "11", "rows in the database")
+    machine.wait(lambda: machine.try_run("bash", "-c", "compgen -G '/srv/lake/readings/*/*/*.parquet'").returncode == 0,
+                 "a file in the lake")  # fmt: skip
+    machine.run("systemctl", "disable", "--now", "tidegate-relay")
+    machine.apt("purge", LAKE)
+    assert without.returncode == 78
+    assert "install the Debian package tidegate-lake" in without.stdout + without.stderr
 
 
 def test_an_upgrade_keeps_everything_and_goes_on_with_the_new_version(gateway: Debian) -> None:

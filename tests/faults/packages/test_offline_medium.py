@@ -97,8 +97,8 @@ def test_the_sbom_is_what_is_installed(installed: BootedMachine) -> None:
         78,
         True,
     )
-    installed.run("apt-get", "install", "--yes", "tidegate-opcua")
-    assert there() == listed("tidegate", "tidegate-opcua")
+    installed.run("apt-get", "install", "--yes", "tidegate-opcua", "tidegate-relay", "tidegate-lake")
+    assert there() == listed("tidegate", "tidegate-opcua", "tidegate-relay", "tidegate-lake")
     assert "Lesser General Public" in installed.run("cat", "/usr/share/doc/tidegate-opcua/copyright")
 
 

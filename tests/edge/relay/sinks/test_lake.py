@@ -411,5 +411,5 @@ def test_without_duckdb_it_says_what_to_install(tmp_path: Path, words: tuple[str
                          text=True, check=False)  # fmt: skip
 
     assert ran.returncode in (2, 78), ran.stderr
-    assert "install 'tidegate[lake]'" in " ".join((ran.stdout + ran.stderr).split())
+    assert "install the Debian package tidegate-lake, or tidegate[lake]" in " ".join((ran.stdout + ran.stderr).split())
     assert "Traceback" not in ran.stderr
