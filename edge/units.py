@@ -98,6 +98,14 @@ def check_host(host: str) -> str:
     return host
 
 
+def server_address(text: str) -> tuple[str, int]:
+    """Host and port of a server, of a text such as kafka-1:9093 or [::1]:9093. Raises ValueError for another one."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise ValueError(f"must be a host and a port, such as kafka-1:9093, got {text!r}")
+    return check_host(host.removeprefix("[").removesuffix("]")), int(port)
+
+
 Host = Annotated[str, Len(1, 253), Check(check_host)]
 """The name of a host, or its address."""
 

@@ -138,8 +138,8 @@ def command(path: Path, *, as_json: bool) -> None:
 
 
 def _with_trust(checked: Checked, file: Path) -> Checked:
-    """A relay does not start without trust files that it can use, so they are read here too."""
-    if not isinstance(checked.settings, RelaySettings):
+    """A relay with an archive does not start without trust files that it can use, so they are read here too."""
+    if not isinstance(checked.settings, RelaySettings) or checked.settings.relay.archive is None:
         return checked
     try:
         Trust.load(checked.settings.relay.trust)

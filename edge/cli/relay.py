@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -21,7 +22,7 @@ from edge.clock import SystemClock
 from edge.config.check import load_relay
 from edge.config.settings import BrokerSettings, RelaySection, RelaySettings
 from edge.config.sockets import served_at
-from edge.errors import ArchiveRemoved
+from edge.errors import ArchiveRemoved, ConfigError
 from edge.health import (
     GatewayStatus,
     IssuerStatus,
@@ -49,6 +50,8 @@ from edge.units import format_size
 from edge.verify import Verdict
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 _loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 with suppress(ImportError):
@@ -97,7 +100,7 @@ def command(
 
 
 def _set_aside(settings: RelaySettings) -> None:
-    archive = settings.relay.archive
+    archive = needed(settings.relay.archive, "archive")
     for result in set_aside(archive, settings.relay.trust):
         if not result.authentic:
             words = "none of its records is authentic with these trust anchors, so nothing was moved"
@@ -111,14 +114,22 @@ def _set_aside(settings: RelaySettings) -> None:
         click.echo(f"{result.gateway}: {words}")
 
 
+def needed(value: T | None, key: str) -> T:
+    """A setting of the relay that this role needs. Raises ConfigError where it is not written."""
+    if value is None:
+        raise ConfigError(f"relay.{key} is missing; without it a relay has another role: see tidegate relay --help")
+    return value
+
+
 def plan(settings: RelaySettings) -> RelayPlan:
     """The settings of the relay, ready for use. Raises ConfigError."""
     relay = settings.relay
+    mqtt = needed(relay.mqtt, "mqtt")
     shown = relay.views.unified_namespace
     view = None
     if shown is not None:
         where = "relay.views.unified_namespace.mqtt.tls" if shown.mqtt else "relay.mqtt.tls"
-        broker = _address(shown.mqtt or relay.mqtt, f"tidegate-view-{relay.name}", where)
+        broker = _address(shown.mqtt or mqtt, f"tidegate-view-{relay.name}", where)
         view = ViewPlan(
             broker=broker,
             prefix=shown.prefix,
@@ -128,9 +139,9 @@ def plan(settings: RelaySettings) -> RelayPlan:
             waiting_records=shown.waiting_records,
         )
     return RelayPlan(
-        archive=relay.archive,
+        archive=needed(relay.archive, "archive"),
         trust=relay.trust,
-        broker=_address(relay.mqtt, f"tidegate-relay-{relay.name}", "relay.mqtt.tls"),
+        broker=_address(mqtt, f"tidegate-relay-{relay.name}", "relay.mqtt.tls"),
         view=view,
         waiting_bytes=relay.waiting_limit,
         metrics=relay.status.metrics_files,
@@ -217,7 +228,7 @@ async def _serve(settings: RelaySettings, missing_to: Path | None) -> None:
 
 
 def _status_socket(relay: RelaySection) -> Path:
-    return relay.status.socket or served_at(relay.name, "status", relay.archive / "status.sock")
+    return relay.status.socket or served_at(relay.name, "status", relay.own_socket)
 
 
 def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> StatusSnapshot:

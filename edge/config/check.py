@@ -28,7 +28,7 @@ from edge.config.written import device_text, keep
 from edge.config.yaml_tree import Mark, Node
 from edge.driver import load as load_driver
 from edge.errors import ConfigError, Problem
-from edge.units import format_size, is_loopback
+from edge.units import format_size, is_loopback, server_address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +195,8 @@ WITH_DUCKDB = "install the Debian package tidegate-lake, or tidegate[lake] with 
 _SINK_LIBRARIES = {"historian": ("asyncpg", "install tidegate[historian]"), "lake": ("duckdb", WITH_DUCKDB)}
 """What a sink needs besides, and how one comes by it."""
 
+_UNPROTECTED = "readings and the password travel unprotected"
+
 
 def _relay(source: Source, root: Node) -> RelaySettings | None:
     source.problems += _missing_libraries(root)
@@ -253,14 +255,18 @@ def _missing_libraries(root: Node) -> Iterator[Problem]:
 
 def relay_warnings(settings: RelaySettings, root: Node) -> Iterator[Problem]:
     """Warnings for a relay."""
-    yield from _broker(settings.relay.mqtt, root, "relay", "mqtt")
+    if settings.relay.mqtt is not None:
+        yield from _broker(settings.relay.mqtt, root, "relay", "mqtt")
+    kafka = settings.relay.kafka
+    hosts = [server_address(each)[0] for each in kafka.servers] if kafka is not None else []
+    if kafka is not None and kafka.tls == "off" and not all(map(is_loopback, hosts)):
+        yield _warning(root, _UNPROTECTED, "relay", "kafka", "tls")
     namespace = settings.relay.views.unified_namespace
     if namespace is not None and namespace.mqtt is not None:
         yield from _broker(namespace.mqtt, root, "relay", "views", "unified_namespace", "mqtt")
     historian = settings.relay.sinks.historian
     if historian is not None and historian.tls == "off" and not _is_local(historian.host):
-        message = "readings and the password travel unprotected"
-        yield _warning(root, message, "relay", "sinks", "historian", "tls")
+        yield _warning(root, _UNPROTECTED, "relay", "sinks", "historian", "tls")
 
 
 def _is_local(host: str) -> bool:
@@ -289,7 +295,7 @@ def _disk_space(settings: GatewaySettings, root: Node) -> Iterator[Problem]:
 
 def _broker(broker: BrokerSettings, root: Node, *path: str) -> Iterator[Problem]:
     if broker.tls == "off" and not is_loopback(broker.host):
-        yield _warning(root, "readings and the password travel unprotected", *path, "tls")
+        yield _warning(root, _UNPROTECTED, *path, "tls")
 
 
 def _warning(root: Node, message: str, *path: str) -> Problem:

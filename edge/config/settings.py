@@ -10,12 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from edge.config.sockets import asked_at
+from edge.config.sockets import SERVICES, asked_at
 from edge.driver import DeviceSettings
 from edge.references import Certificate, KeyFile, Location, Reference, Secret, Trusted, tls_files
 from edge.settings import Check, Interval, Len, MaxLen, MinLen, Pattern, Settings
 from edge.tls import TlsFiles
-from edge.units import DurationNs, Host, Share, SizeBytes, check_host, format_size, is_loopback, listening_address
+from edge.units import (
+    DurationNs,
+    Host,
+    Share,
+    SizeBytes,
+    check_host,
+    format_size,
+    is_loopback,
+    listening_address,
+    server_address,
+)
 
 _MS = 10**6
 _S = 10**9
@@ -368,6 +378,39 @@ class ViewSettings(Settings):
     """Values as JSON, on a topic of each tag or of each scan group of a device."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SaslSettings(Settings):
+    """An account at Kafka with a password; without it, the certificate of `tls` tells who we are."""
+
+    mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
+    """How the password is proven."""
+    account: Annotated[str, MinLen(1)]
+    """Account at the brokers."""
+    password: Secret
+    """Where the password of that account is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KafkaSettings(Settings):
+    """Kafka 3.5 or newer between intakes and workers, whose administrator makes the topics; needs the extra `kafka`."""
+
+    servers: Annotated[Sequence[Annotated[str, Check(server_address)]], MinLen(1)]
+    """Some of its brokers, each host:port; they name the others."""
+    prefix: Annotated[str, MaxLen(200), Pattern(r"^[A-Za-z0-9._-]*$")] = "tidegate."
+    """What the names of its topics begin with: letters, digits, dots, dashes and underscores."""
+    partitions: Annotated[int, Interval(ge=1, le=10_000)] = 64
+    """How many partitions the topic `records` has, from its creation on; with another number nothing is sent or read.
+
+    A gateway belongs to one of them by its name: with another number it would be in two, one after the other.
+    """
+    group: Name = "relay"
+    """Name of the consumer group, the same for all workers that share the gateways."""
+    tls: Literal["off"] | TlsSettings
+    """Certificates for TLS; off to go without."""
+    sasl: SaslSettings | None = None
+    """An account with a password; without it, the certificate of `tls` tells who we are."""
+
+
 def _host_or_folder(text: str) -> None:
     if not text.startswith("/"):
         check_host(text)
@@ -449,19 +492,29 @@ class RelaySection(Settings):
 
     name: Name
     """Name of the relay, unique on its broker: letters, digits, dots, dashes and underscores."""
-    archive: Location
-    """Directory for the records, exactly as they came."""
-    trust: Annotated[tuple[Trusted, ...], MinLen(1)]
+    archive: Location | None = None
+    """Directory for the records, exactly as they came; only an intake goes without."""
+    trust: Annotated[tuple[Trusted, ...], MinLen(1)] = ()
     """Public keys, certificates of authorities and revocation lists that are trusted, or directories.
 
     GATEWAY=PATH binds a file to one gateway: a public key without a name, or an authority that uses common names.
+    Only an intake goes without.
+    """
+    gateways: Sequence[Name] = ()
+    """Only these gateways, by name: letters, digits, dots, dashes and underscores. Without it, all.
+
+    Relays with lists share the gateways of a broker; a gateway in no list is received by none of them.
     """
     waiting_limit: Annotated[SizeBytes, Interval(ge=_MIB)] = 16 * _MIB
     """Most bytes of one gateway's records that wait, in memory and on disk, because their key is not known yet."""
     archive_keep: ArchiveKeepSettings | None = None
     """How long the archive keeps records; without it, for ever."""
-    mqtt: BrokerSettings
-    """The broker that records come from."""
+    mqtt: BrokerSettings | None = None
+    """The broker that records come from; only a worker goes without."""
+    kafka: KafkaSettings | None = None
+    """Kafka, to which intakes pass records on, and from which workers take them."""
+    quarantine: Location | None = None
+    """Directory in which an intake keeps messages that it refuses; without it, none. Other relays use the archive."""
     views: ViewSettings = ViewSettings()
     """What verified records are shown as."""
     sinks: SinkSettings = SinkSettings()
@@ -469,10 +522,32 @@ class RelaySection(Settings):
     status: StatusSettings = StatusSettings()
     """Status and metrics of the running relay."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        missing = [key for key in ("archive", "trust", "mqtt") if not getattr(self, key)]
+        if missing and self.kafka is None:
+            are = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'}"
+            raise ValueError(f"{are} missing: only an intake or a worker, with kafka, goes without")
+        if "mqtt" in missing and "archive" in missing:
+            raise ValueError("mqtt is missing: an intake takes records from there; a worker has an archive instead")
+        if ("archive" in missing) != ("trust" in missing):
+            raise ValueError("archive and trust come together; only an intake goes without, and then without both")
+        if "archive" in missing and (self.archive_keep or self.views != ViewSettings() or self.sinks != SinkSettings()):
+            raise ValueError("archive is missing: archive_keep, views and sinks need one, and trust")
+        if "mqtt" in missing and (view := self.views.unified_namespace) is not None and view.mqtt is None:
+            raise ValueError("mqtt is missing, here or in views.unified_namespace, to which values would be published")
+        if twice := next((name for name in self.gateways if list(self.gateways).count(name) > 1), ""):
+            raise ValueError(f"gateways has {twice} twice")
+
+    @property
+    def own_socket(self) -> Path:
+        """The status socket where neither a setting nor a unit says another."""
+        return (self.archive or self.quarantine or SERVICES / "relay") / "status.sock"
+
     @property
     def status_socket(self) -> Path:
         """Where `tidegate status` asks."""
-        return self.status.socket or asked_at("relay", self.name, "status", self.archive / "status.sock")
+        return self.status.socket or asked_at("relay", self.name, "status", self.own_socket)
 
 
 @dataclass(frozen=True, kw_only=True)

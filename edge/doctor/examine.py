@@ -111,7 +111,8 @@ def _brokers(settings: GatewaySettings | RelaySettings) -> Iterator[tuple[str, B
         if settings.uplink is not None:
             yield "uplink.mqtt", settings.uplink.mqtt
         return
-    yield "relay.mqtt", settings.relay.mqtt
+    if settings.relay.mqtt is not None:
+        yield "relay.mqtt", settings.relay.mqtt
     view = settings.relay.views.unified_namespace
     if view is not None and view.mqtt is not None:
         yield "relay.views.unified_namespace.mqtt", view.mqtt

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.config.check import Checked
-from edge.config.settings import BrokerSettings, GatewaySettings, HistorianSettings, RelaySettings
+from edge.config.settings import BrokerSettings, GatewaySettings, HistorianSettings, KafkaSettings, RelaySettings
 from edge.doctor.findings import Finding
 from edge.doctor.machine import directories
 from edge.errors import ConfigError
@@ -144,8 +144,8 @@ def certificates(settings: GatewaySettings | RelaySettings, known: Collection[st
 
 
 def _pairs(held: Any, path: str) -> Iterator[Finding]:
-    """Whether each certificate for a broker or database belongs to its key."""
-    if isinstance(held, BrokerSettings | HistorianSettings) and held.tls != "off":
+    """Whether each certificate for a broker, database or Kafka belongs to its key."""
+    if isinstance(held, BrokerSettings | HistorianSettings | KafkaSettings) and held.tls != "off":
         tls = held.tls
         try:
             load_context(tls_files(tls.ca, tls.certificate, tls.key, tls.crl, settings=f"{path}.tls", minimum="1.2"))

@@ -86,7 +86,7 @@ def directories(settings: GatewaySettings | RelaySettings) -> tuple[Path, ...]:
     """Where the gateway or relay writes."""
     if isinstance(settings, GatewaySettings):
         return settings.gateway.state, settings.buffer_directory
-    return (settings.relay.archive,)
+    return tuple(each for each in (settings.relay.archive, settings.relay.quarantine) if each is not None)
 
 
 def disks(settings: GatewaySettings | RelaySettings) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edge.config.settings import GatewaySettings, RelaySettings
 from edge.doctor.findings import Finding
-from edge.units import is_loopback
+from edge.units import is_loopback, server_address
 
 EXPOSURE_LIMIT = 2.0
 """As systemd-analyze counts it, from 0 to 10. The shipped units have 1.2 or less; drop-ins for devices add to it."""
@@ -172,7 +172,10 @@ def _addresses(units: Sequence[Unit], settings: GatewaySettings | RelaySettings 
 
 def _peers(settings: GatewaySettings | RelaySettings | None) -> Iterator[tuple[str, str]]:
     if isinstance(settings, RelaySettings):
-        yield "relay.mqtt", settings.relay.mqtt.host
+        if settings.relay.mqtt is not None:
+            yield "relay.mqtt", settings.relay.mqtt.host
+        if settings.relay.kafka is not None:
+            yield from (("relay.kafka", server_address(each)[0]) for each in settings.relay.kafka.servers)
         view = settings.relay.views.unified_namespace
         if view is not None and view.mqtt is not None:
             yield "relay.views.unified_namespace.mqtt", view.mqtt.host

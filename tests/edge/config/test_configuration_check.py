@@ -272,6 +272,60 @@ def test_a_relay_that_trusts_what_is_not_there_is_refused(tmp_path: Path) -> Non
     assert (problem.path, problem.message) == ("relay.trust[0]", f"{tmp_path / 'trust'} does not exist")
 
 
+BROKER = "mqtt: {host: 127.0.0.1, tls: off}"
+KAFKA = 'kafka: {servers: ["127.0.0.1:9092"], tls: off}'
+ARCHIVE = "archive: archive, trust: [trust]"
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        (BROKER, "1:8: relay: archive, trust are missing: only an intake or a worker, with kafka, goes without"),
+        (ARCHIVE, "1:8: relay: mqtt is missing: only an intake or a worker, with kafka, goes without"),
+        (f"{BROKER}, {KAFKA}", ""),
+        (f"{ARCHIVE}, {KAFKA}", ""),
+        (f"{ARCHIVE}, {BROKER}, {KAFKA}", ""),
+        (KAFKA, "1:8: relay: mqtt is missing: an intake takes records from there; a worker has an archive instead"),
+        (
+            f"{BROKER}, {KAFKA}, archive: archive",
+            "1:110: relay.archive: archive and trust come together; only an intake goes without, and then without both",
+        ),
+        (
+            f"{BROKER}, {KAFKA}, views: {{unified_namespace: {{}}}}",
+            "1:8: relay: archive is missing: archive_keep, views and sinks need one, and trust",
+        ),
+        (
+            f"{ARCHIVE}, {KAFKA}, views: {{unified_namespace: {{}}}}",
+            "1:8: relay: mqtt is missing, here or in views.unified_namespace, to which values would be published",
+        ),
+        (f"{ARCHIVE}, {BROKER}, gateways: [line-4, line-5, line-4]", "1:97: relay.gateways: has line-4 twice"),
+        (
+            f"{ARCHIVE}, {BROKER}, gateways: [line-4, line/5]",
+            (
+                "1:106: relay.gateways[1]: 'line/5' does not fit: Only these gateways, by name: letters, digits, dots, "
+                "dashes and underscores"
+            ),
+        ),
+        (
+            f"{BROKER}, kafka: {{servers: [kafka-1], tls: off}}",
+            "1:71: relay.kafka.servers[0]: must be a host and a port, such as kafka-1:9093, got 'kafka-1'",
+        ),
+        (
+            f"{BROKER}, kafka: {{servers: ['kafka-1:9092'], tls: off}}",
+            "1:93: relay.kafka.tls: warning: readings and the password travel unprotected",
+        ),
+    ],
+)
+def test_what_a_relay_needs_depends_on_its_role(tmp_path: Path, written: str, problem: str) -> None:
+    """An intake has no archive and trusts nothing, a worker has no broker, and every other relay has all."""
+    (tmp_path / "trust").mkdir()
+    (tmp_path / "relay.yaml").write_text(f"relay: {{name: r, {written}}}\n")
+
+    found = [str(each).removeprefix(f"{tmp_path}/relay.yaml:") for each in check(tmp_path / "relay.yaml").problems]
+
+    assert found == [problem] * bool(problem)
+
+
 @pytest.mark.parametrize(
     ("library", "sink", "at", "remedy"),
     [
