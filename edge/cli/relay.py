@@ -147,6 +147,7 @@ def plan(settings: RelaySettings) -> RelayPlan:
         metrics=relay.status.metrics_files,
         retention=_retention(relay),
         sinks=tuple(_sinks(relay)),
+        gateways=tuple(relay.gateways),
     )
 
 

@@ -392,7 +392,7 @@ class SaslSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class KafkaSettings(Settings):
-    """Kafka 3.5 or newer between intakes and workers, whose administrator makes the topics; needs the extra `kafka`."""
+    """Kafka between intakes and workers, whose administrator makes the topics; needs the extra `kafka`."""
 
     servers: Annotated[Sequence[Annotated[str, Check(server_address)]], MinLen(1)]
     """Some of its brokers, each host:port; they name the others."""

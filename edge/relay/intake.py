@@ -18,6 +18,7 @@ import cbor2
 from edge.logs import get_logger
 from edge.relay.archive import Archive, RecordLocation, day_ns, is_gateway_name
 from edge.relay.follow import SHOWN_TYPES, ArchivedRecord
+from edge.relay.receive import gateway_of
 from edge.relay.waiting import ReceivedMessage, Waiting
 from edge.seal import ConfigChange, Data, Envelope, Event, Gap, Garbage, Loss, RecordType, parse
 from edge.seal.record import ISSUER_PREFIX
@@ -292,9 +293,8 @@ def _is_newest(judgement: Judgement, until_ns: int | None, counts: IssuerCounts)
 
 
 def _issuer_of_topic(topic: str) -> str:
-    """The gateway whose account may publish on a topic: tidegate/v1/GATEWAY/..."""
-    levels = topic.split("/", 3)
-    return ISSUER_PREFIX + levels[2] if len(levels) > 2 else ""
+    """The gateway whose account may publish on a topic; empty where it is none."""
+    return ISSUER_PREFIX + gateway if (gateway := gateway_of(topic)) else ""
 
 
 def _mismatch(issuer: str, topic: str) -> str:

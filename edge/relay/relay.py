@@ -76,6 +76,7 @@ class RelayPlan:
         metrics: the files with which metrics are served, for their expiry.
         retention: what is removed from the archive; None where it is kept for ever.
         sinks: where authentic values go besides.
+        gateways: the only ones that are received from, and whose silence or missing records matter; all where empty.
     """
 
     archive: Path
@@ -89,6 +90,11 @@ class RelayPlan:
     metrics: TlsFiles | None = None
     retention: RetentionPlan | None = None
     sinks: Sequence[Sink] = ()
+    gateways: Sequence[str] = ()
+
+    def is_for(self, issuer: str) -> bool:
+        """Whether a gateway is one that is received from."""
+        return not self.gateways or issuer.removeprefix(ISSUER_PREFIX) in self.gateways
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +168,7 @@ class Relay:
             plan = replace(plan, view=replace(plan.view, broker=self._observed("view", plan.view.broker)))
         self._plan = plan
         self._clock = clock or SystemClock()
-        self._source = FromBroker(plan.broker, self._clock)
+        self._source = FromBroker(plan.broker, self._clock, plan.gateways)
         self._started_ns = self._clock.utc_ns()
         self._disk = ThreadPoolExecutor(1, "archive")
         self._completeness = Completeness(plan.heartbeat_ns)
@@ -193,7 +199,7 @@ class Relay:
             self._publisher = ViewPublisher(plan.view, self.store.follower, self._clock)
         self._feeds = [SinkFeed(each, plan.archive, self.store, self.in_store, self._clock,
                                 self._certificates.check_soon) for each in plan.sinks]  # fmt: skip
-        for issuer in await self.in_store(self.store.running_issuers):
+        for issuer in filter(plan.is_for, await self.in_store(self.store.running_issuers)):
             self.store.intake.counts.setdefault(issuer, IssuerCounts())
             self._completeness.note_record(issuer, self._clock.boot_ns())
         return self
@@ -291,7 +297,8 @@ class Relay:
         await self.sync()
         durable_ns = self._clock.utc_ns()
         for record in new:
-            self._completeness.note_record(record.issuer, self._clock.boot_ns(), is_stop=record.is_stop)
+            if self._plan.is_for(record.issuer):
+                self._completeness.note_record(record.issuer, self._clock.boot_ns(), is_stop=record.is_stop)
             if record.until_ns is not None:
                 self._lag_ns[record.issuer] = durable_ns - record.until_ns
             if record.told is not None:
@@ -329,7 +336,7 @@ class Relay:
 
     async def _check_completeness(self) -> None:
         while True:
-            missing = await self.in_store(self.store.missing)
+            missing = [each for each in await self.in_store(self.store.missing) if self._plan.is_for(each.issuer)]
             self._checks += 1
             if self._plan.missing_to is not None:
                 await self._write_missing(self._plan.missing_to, missing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from secrets import SystemRandom
 from typing import Literal, NoReturn, Protocol
@@ -77,8 +77,8 @@ class Source(Protocol):
 class FromBroker:
     """The MQTT broker: see `edge.relay.receive`."""
 
-    def __init__(self, broker: BrokerAccess, clock: Clock) -> None:
-        self._broker, self._clock = broker, clock
+    def __init__(self, broker: BrokerAccess, clock: Clock, gateways: Collection[str] = ()) -> None:
+        self._broker, self._clock, self._gateways = broker, clock, gateways
         self.status = SourceStatus(f"{broker.host}:{broker.port}")
         self._receiver: Receiver | None = None
         self._keeping = 0
@@ -97,7 +97,7 @@ class FromBroker:
         reconnecting = Reconnecting(self._clock, SystemRandom())
         while True:
             try:
-                async with subscribe(self._broker) as self._receiver:
+                async with subscribe(self._broker, self._gateways) as self._receiver:
                     reconnecting.connected()
                     while True:
                         arrivals = await self._receiver.receive()

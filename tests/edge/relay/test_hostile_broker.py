@@ -55,7 +55,9 @@ def test_any_bytes_are_a_message_or_malformed(first_byte: int, body: bytes) -> N
         assert arrival.topic
         assert bool(arrival.packet_id) == bool(first_byte & 2)
     with suppress(MalformedPacket):
-        assert len(decode_suback(body)) == 3
+        packet_id, codes = decode_suback(body)
+        assert body.startswith(packet_id.to_bytes(2, "big"))
+        assert body.endswith(codes)
 
 
 @given(st.lists(_packets, max_size=8), st.integers(1, 50))
@@ -63,6 +65,8 @@ def test_any_bytes_are_a_message_or_malformed(first_byte: int, body: bytes) -> N
 async def test_any_packets_end_the_connection_with_a_sentence_or_are_taken(pieces: list[bytes], cut: int) -> None:
     receiver = Receiver(ACCESS)
     wire = accepted(receiver)
+    receiver.subscribe()
+    wire.written.clear()
     stream = b"".join(pieces)
 
     for at in range(0, len(stream), cut):
@@ -98,6 +102,7 @@ async def test_any_packets_end_the_connection_with_a_sentence_or_are_taken(piece
 async def test_a_packet_that_breaks_the_rules_is_named(data: bytes, reason: str) -> None:
     receiver = Receiver(ACCESS)
     accepted(receiver)
+    receiver.subscribe()
 
     receiver.data_received(data)
 
@@ -125,6 +130,7 @@ async def test_a_broker_of_another_version_is_named() -> None:
 async def test_a_subscription_that_the_broker_refuses_is_named() -> None:
     receiver = Receiver(ACCESS)
     accepted(receiver)
+    receiver.subscribe()
 
     receiver.data_received(packet(0x90, b"\0\1\0", b"\1\x87\1"))
 
@@ -146,6 +152,23 @@ async def test_a_flood_of_messages_that_need_no_answer_is_read_no_further_than_i
 
     assert len(await receiver.receive()) == 3
     assert wire.is_reading
+
+
+async def test_a_long_list_of_gateways_is_asked_for_in_packets_that_a_broker_takes() -> None:
+    """Configurations such as configs/dmz limit the bytes of a packet."""
+    receiver = Receiver(ACCESS, [f"{number:064}" for number in range(41)])
+    wire = accepted(receiver)
+    receiver.subscribe()
+    packets = [packet for data in wire.written for packet in Splitter(2**17).feed(data)]
+
+    for number, count in ((1, 60), (3, 3)):
+        receiver.data_received(packet(0x90, number.to_bytes(2, "big") + b"\0", b"\1" * count))
+        assert not receiver.is_subscribed
+    receiver.data_received(packet(0x90, b"\0\2\0", b"\1" * 60))
+
+    assert receiver.is_subscribed
+    assert [first_byte for first_byte, _ in packets] == [0x82, 0x82, 0x82, 0xA2]
+    assert max(len(body) for _, body in packets) < 6_000
 
 
 async def test_acknowledgements_leave_in_one_write_and_none_for_what_asks_for_none() -> None:
