@@ -1,4 +1,4 @@
--- The historian of Tidegate, version 1: psql --file schema.sql DATABASE, as a role that may create roles.
+-- The historian of Tidegate, version 2: psql --file schema.sql DATABASE, as a role that may create roles.
 -- It brings a database of any earlier version to this one, and changes nothing in a database of a later one.
 \set ON_ERROR_STOP on
 \set QUIET on
@@ -24,12 +24,12 @@ CREATE TABLE IF NOT EXISTS version (version int PRIMARY KEY);
 DO $$
 DECLARE found int := (SELECT max(version) FROM tidegate.version);
 BEGIN
-    IF found > 1 THEN
-        RAISE EXCEPTION 'this database has version % of the schema, and this file brings version 1', found
+    IF found > 2 THEN
+        RAISE EXCEPTION 'this database has version % of the schema, and this file brings version 2', found
             USING HINT = 'Use the file of the newer Tidegate. Rows are not converted backward; nothing was changed.';
     END IF;
 END $$;
-SELECT coalesce(max(version), 0) < 1 AS is_before_1 FROM version \gset
+SELECT coalesce(max(version), 0) < 1 AS is_before_1, coalesce(max(version), 0) < 2 AS is_before_2 FROM version \gset
 
 \if :is_before_1
 -- Where each relay is in its archive.
@@ -108,11 +108,16 @@ CREATE TABLE refused (
 INSERT INTO version VALUES (1);
 \endif
 
+\if :is_before_2
 -- Times that a gateway learned later to be wrong: those of its chain from `from_ns` to `to_ns`, in records before `seq`.
-CREATE TABLE IF NOT EXISTS correction (
+CREATE TABLE correction (
     gateway text, epoch bytea, seq bigint, from_ns bigint NOT NULL, to_ns bigint NOT NULL, correction_ns bigint NOT NULL,
     bound_ns bigint, fallen text, PRIMARY KEY (gateway, epoch, seq)
 );
+-- Those that came before are in the archive: it is read again, and what is written already is left out.
+UPDATE mark SET mark = '' WHERE EXISTS (SELECT FROM event WHERE kind = 'time' AND data ->> 'correction_ns' IS NOT NULL);
+INSERT INTO version VALUES (2);
+\endif
 
 -- Days are made and dropped by these only: whoever writes owns no table.
 CREATE OR REPLACE FUNCTION add_day(day date) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
@@ -241,7 +246,7 @@ CROSS JOIN LATERAL (SELECT :shown) z(status)
 WHERE b.fallen IS NULL;
 
 CREATE OR REPLACE VIEW newest AS
-SELECT DISTINCT ON (tag.id) tag.gateway, tag.device, tag.name AS tag, to_timestamp(y.t_ns / 1000000000.0) AS t, y.t_ns,
+SELECT DISTINCT ON (tag.id) tag.gateway, tag.device, tag.name AS tag, timestamptz 'epoch' + floor(y.t_ns / 1000.0)::bigint * interval '1 microsecond' AS t, y.t_ns,
        v.value, CASE WHEN (c.scale, c."offset") = (1, 0) AND c.scale_tag IS NULL AND s.code < 2147483648 THEN r.raw END
        AS exact, w.text, c.unit, z.status, :quality AS quality, c.name AS named, tag.id AS tag_id
 FROM tag

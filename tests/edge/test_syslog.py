@@ -14,6 +14,7 @@ import pytest
 from edge import logs, tls
 from edge.gateway.audit import EventKind
 from edge.logs import get_logger, plain_sentence
+from edge.relay.sinks.historian_session import _REMEDIES
 from edge.syslog import SECURITY_EVENTS, Syslog, security_event
 from tests.edge.test_log_lines import _as_before  # noqa: F401 - used by pytest
 
@@ -102,6 +103,7 @@ def test_a_syslog_that_takes_nothing_holds_nothing_up(log_socket: socket.socket,
         ("broker lost", {"state": "down", "reason": "closed"}, None),
         ("sink lost", {"reason": "its certificate has been revoked by its authority"}, "TG-S01"),
         ("sink lost", {"reason": "the disk is full"}, None),
+        ("sink lost", {"reason": f"no password; {_REMEDIES['28']}"}, "TG-S03"),
         ("device.down", {"reason": "it refuses our certificate"}, "TG-S01"),
         ("device.down", {"reason": "timed out"}, None),
         ("record untrusted", {"reason": "x"}, "TG-S06"),

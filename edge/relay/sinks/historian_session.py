@@ -55,7 +55,7 @@ _REMEDIES = {
     "53300": "it has no connection free: raise max_connections, or end others",
     "57P0": "it is shutting down or starting",
     "25006": "it is read-only: a standby, or default_transaction_read_only is set",
-    "28": "it does not let us in: is the account right, and pg_hba.conf, and the certificate?",
+    "28": "it does not let us in: is the password right, and is there a line for the account in pg_hba.conf?",
     "3D000": "there is no such database: create it, and " + APPLY,
     "3F000": "it has no schema tidegate: " + APPLY,
     "42P01": "a table is not there: " + APPLY,

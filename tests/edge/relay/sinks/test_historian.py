@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from edge.model import Catalogue, CatalogueTag, DataType, SampleBlock
+from edge.relay.sinks import historian
 from edge.relay.sinks.historian_session import Rename
 from edge.relay.sinks.sink import SinkUnreachable
 from tests.support.chains import BOOT_NS, TIME, UTC_NS
 from tests.support.contracts import PAGE
-from tests.support.postgres import Postgres
+from tests.support.postgres import SCHEMA, Postgres
 from tests.support.sinks.postgres import PostgresSubject
 from tests.support.sinks.world import (
     CATALOGUE,
@@ -36,6 +37,7 @@ from tests.support.sinks.world import (
 )
 
 HALF_RTT_NS = 500_000
+FIRST_SCHEMA = Path("tests/support/sinks/historian-1.sql")
 
 
 @pytest.fixture
@@ -203,6 +205,20 @@ async def test_the_newest_value_of_every_tag_is_at_hand(
     assert newest["mass"]["t_ns"] == UTC_NS + 10 * S + HALF_RTT_NS
 
 
+async def test_the_time_of_the_newest_value_is_rounded_down_as_that_of_a_reading_is(
+    site: Site, plant: SealedPlant, subject: PostgresSubject
+) -> None:
+    at_ns = BOOT_NS + 20 * S + 999_999_999
+    plant.data(replace(scan(20), asked_at_ns=at_ns, answered_at_ns=at_ns))
+    await site.receive(plant.records)
+    await fed(site, subject)
+
+    (newest,) = await subject.fetch("SELECT t_ns, t FROM tidegate.newest WHERE tag = 'mass'")
+    (reading,) = await subject.fetch("SELECT t_ns, t FROM tidegate.reading WHERE tag = 'mass' ORDER BY t DESC LIMIT 1")
+    assert newest == reading
+    assert (reading["t_ns"] % S, reading["t"].microsecond) == (999_999_999, 999_999)
+
+
 async def test_the_other_records_have_rows_of_their_own(
     site: Site, plant: SealedPlant, subject: PostgresSubject
 ) -> None:
@@ -315,15 +331,14 @@ async def test_names_with_odd_characters_are_texts_and_nothing_else(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("sql", "changed", "said"), [
-    ("UPDATE tidegate.version SET version = 2", {}, "version 2 of the schema, and 1 is needed; this relay writes no"),
-    ("UPDATE tidegate.version SET version = 0", {}, "version 0 of the schema, and 1 is needed; have its administrator"),
+    ("INSERT INTO tidegate.version VALUES (3)", {}, "version 3 of the schema, and 2 is needed; this relay writes no"),
     ("DROP SCHEMA tidegate CASCADE", {}, "a table is not there: have its administrator apply"),
     ("REVOKE INSERT ON tidegate.block FROM tidegate_writer", {}, "permission denied .*GRANT tidegate_writer"),
     ("ALTER ROLE tidegate SET default_transaction_read_only = on", {}, "it is read-only"),
     ("SELECT 1", {"database": "nowhere"}, "there is no such database"),
     ("SELECT 1", {"account": "nobody"}, "it does not let us in"),
     ("SELECT 1", {"port": 1}, "cannot be reached"),
-], ids=["newer", "older", "no schema", "no permission", "read-only", "no database", "no account", "away"])  # fmt: skip
+], ids=["newer", "no schema", "no permission", "read-only", "no database", "no account", "away"])  # fmt: skip
 async def test_a_database_that_cannot_be_written_is_named_with_what_would_help(
     site: Site, plant: SealedPlant, subject: PostgresSubject, sql: str, changed: dict[str, Any], said: str
 ) -> None:
@@ -337,16 +352,46 @@ async def test_a_database_that_cannot_be_written_is_named_with_what_would_help(
 
 
 def test_a_schema_is_not_taken_backward(subject: PostgresSubject) -> None:
-    subject.sql("INSERT INTO tidegate.version VALUES (2)")
+    subject.sql("INSERT INTO tidegate.version VALUES (3)")
     with pytest.raises(
-        RuntimeError, match=r"has version 2 of the schema, and this file brings version 1[^$]*Rows are not"
+        RuntimeError, match=r"has version 3 of the schema, and this file brings version 2[^$]*Rows are not"
     ):
-        subject.server.psql_file(Path("configs/historian/schema.sql"), subject.database)
+        subject.server.psql_file(SCHEMA, subject.database)
+
+
+async def test_an_older_schema_is_brought_forward_with_its_rows_and_with_what_it_could_not_hold(
+    site: Site, plant: SealedPlant, subject: PostgresSubject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version 1 had no table for corrections: the relay that wrote it put them among the events, and went on."""
+    subject.sql("DROP SCHEMA tidegate CASCADE")
+    subject.server.psql_file(FIRST_SCHEMA, subject.database)
+    await site.receive(plant.records)
+    with monkeypatch.context() as before:
+        before.setattr(historian, "SCHEMA_VERSION", 1)
+        await fed(site, subject)
+    correction = plant.correct(0, 3, 5 * S)
+    await site.receive(plant.records[-1:])
+    mark = [parcel.mark async for parcel in site.parcels(subject.sql("SELECT mark FROM tidegate.mark"))][-1]
+    subject.sql(f"UPDATE tidegate.mark SET mark = '{mark}'")
+    event = "INSERT INTO tidegate.event VALUES ('line-4', $1, $2, 0, 'time', 'INFO', '', $3)"
+    await subject.fetch(event, correction.epoch, correction.seq, '{"correction_ns": 5}')
+    rows = await subject.content()
+    with pytest.raises(SinkUnreachable, match="version 1 of the schema, and 2 is needed; have its administrator apply"):
+        await fed(site, subject)
+
+    subject.server.psql_file(SCHEMA, subject.database)
+    plant.data(scan(7))
+    await site.receive(plant.records[-1:])
+    await fed(site, subject)
+
+    assert await readings(subject, "mass") == [1.1, 7.1]
+    assert subject.sql("SELECT seq, correction_ns FROM tidegate.correction") == f"{correction.seq}|{5 * S}"
+    assert await subject.content() == rows | {plant.place(plant.records[-1]): ""}
 
 
 def test_a_schema_that_is_there_already_is_left_as_it_is(subject: PostgresSubject) -> None:
     subject.sql("INSERT INTO tidegate.mark VALUES ('dmz', '{}')")
-    subject.server.psql_file(Path("configs/historian/schema.sql"), subject.database)
+    subject.server.psql_file(SCHEMA, subject.database)
 
     assert subject.sql("SELECT relay FROM tidegate.mark") == "dmz"
 
