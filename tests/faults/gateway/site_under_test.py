@@ -342,10 +342,10 @@ class Site:
             assert not process.has_ended, process.log()
         return process
 
-    def hasty_gateway(self) -> Process:
-        """A gateway that waits a thousandth of the time before it connects to its broker again."""
-        program = [*under_the_filter(), sys.executable, "-c", HASTY]
-        process = self.start("gateway", [*program, "run", str(self.write("gateway", self.settings))])
+    def hasty_gateway(self, program: str = HASTY) -> Process:
+        """A gateway that waits a thousandth of the time before it connects to its broker again, or such a program."""
+        command = [*under_the_filter(), sys.executable, "-c", program]
+        process = self.start("gateway", [*command, "run", str(self.write("gateway", self.settings))])
         self.wait(lambda: process.has_ended or process.said("running"), "the gateway to run")
         assert not process.has_ended, process.log()
         return process
