@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 _FILL = """
 import json, sys
 from dataclasses import dataclass
@@ -63,7 +61,6 @@ print(json.dumps(outcome))
 """
 
 
-@pytest.mark.exclusive
 def test_a_real_disk_that_is_full_is_waited_for_and_nothing_is_lost(tmp_path: Path) -> None:
     mount = f'mount -t tmpfs -o size=400k tidegate-test {tmp_path} && exec {sys.executable} -c "$0" {tmp_path}/buffer'
 

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 _FILL = """
 import asyncio, json, subprocess, sys
 from pathlib import Path
@@ -63,7 +61,6 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.exclusive
 def test_a_lake_on_a_disk_that_is_full_or_read_only_says_so_and_loses_nothing(tmp_path: Path) -> None:
     disk, beside = tmp_path / "disk", tmp_path / "beside"
     disk.mkdir()

@@ -19,8 +19,6 @@ from edge.testing.disk import Crash
 from tests.support.chains import Plant, archived_records, grow, start
 from tests.support.forgetful_disk import ForgetfulDisk, forgetful_disk
 
-pytestmark = pytest.mark.exclusive
-
 CRASHES = [crash for crash in Crash if crash is not Crash.KILLED]
 RECORDS_AT_ONCE = 5
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-LIMIT_S = 20
+LIMIT_S = 50
 
 
 async def until(condition: Callable[[], Any]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.timeout(60)
 
 DMZ = Path(__file__).parents[3] / "configs/dmz"
 LOOK = """

@@ -9,7 +9,7 @@ import pytest
 from tests.support.zones import ZonedLine, Zones
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZonedLine]:
     with Zones(tmp_path_factory.mktemp("zones")) as zones:
         zones.dmz.start_broker()

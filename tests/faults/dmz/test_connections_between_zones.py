@@ -29,8 +29,6 @@ from tests.support.zones import (
     unload,
 )  # fmt: skip
 
-pytestmark = pytest.mark.exclusive
-
 COUNT = 1000
 ANYWHERE = ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"]
 NAMES_AND_TIME = ["--skip", "198.51.100.2:53,123"]

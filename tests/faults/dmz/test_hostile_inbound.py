@@ -21,8 +21,6 @@ from tests.support.dmz import TIDEGATE
 from tests.support.tls_recorder import packet_types
 from tests.support.zones import BROKER, DEVICE, GATEWAY, ZonedLine, attack, load, packets, tapped, unload
 
-pytestmark = pytest.mark.exclusive
-
 RECONNECTS = int(os.environ.get("TIDEGATE_RECONNECTS", "60"))
 """An hour in which the broker ends the connection every minute; 4800 are as many as an hour can have."""
 MESSAGES, AT_ONCE = int(os.environ.get("TIDEGATE_HOSTILE", "10000")), 200

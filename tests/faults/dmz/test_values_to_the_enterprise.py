@@ -11,8 +11,6 @@ import pytest
 from tests.support.dmz import Machine
 from tests.support.zones import BROKER, ENTERPRISE, FILES, ZonedLine, flows, forget
 
-pytestmark = pytest.mark.exclusive
-
 VALUE = "uns/acme/basel/upstream/line-4/mixer/count"
 # Everybody may do everything at the enterprise's own broker; its bridge is what is tried.
 OWN = """

@@ -61,7 +61,7 @@ class DiskFaults:
             site.settings["buffer"]["directory"] = str(site.buffer)
             site.settings["uplink"]["mqtt"]["resend_window"] = "0 s"
             site.settings["seal"] = {"checkpoint": "1 s", "key_records": 50}
-            site.add_counter(DEVICE)
+            site.add_counter(DEVICE, limits={"timeout": "5 s"})  # A busy machine is no device that does not answer.
             site.mosquitto()
             relay, gateway = site.relay(), site.gateway()
             site.wait_for_scans()

@@ -103,8 +103,9 @@ class PowerCuts:
         """Cut so many times, let all come to rest, and account for everything."""
         site = self._site
         with self._stack:
-            gateway = Machine("gateway", self._stack.enter_context(forgetful_disk(site.directory / "gateway-disk")))
-            relay = Machine("relay", self._stack.enter_context(forgetful_disk(site.directory / "relay-disk")))
+            # Short names: their sockets lie on it.
+            gateway = Machine("gateway", self._stack.enter_context(forgetful_disk(site.directory / "gw")))
+            relay = Machine("relay", self._stack.enter_context(forgetful_disk(site.directory / "it")))
             self._stack.callback(site.close)
             self._prepare(gateway.disk.path, relay.disk.path)
             trust = site.directory / "trusted.pem"  # Not on the disk of the gateway, which is off now and then.

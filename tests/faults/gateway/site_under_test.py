@@ -51,7 +51,7 @@ from tests.support.ports import free_port
 from tests.support.system_call_filter import under_the_filter
 
 NAME = "line-4"
-LIMIT_S = 40.0
+LIMIT_S = 100.0  # Below the timeout of a test: it says what was waited for. A busy machine may take most of it.
 _LOOK_EVERY_S = 0.02
 _ROUNDED_NS = 1000  # The ends of a scan are kept to a microsecond.
 _OPEN_BROKER = "allow_anonymous true\n"

@@ -7,8 +7,6 @@ import pytest
 from tests.faults.gateway.disk_faults import FAULTS, DiskFaults
 from tests.faults.gateway.site_under_test import Site
 
-pytestmark = pytest.mark.exclusive
-
 
 @pytest.mark.timeout(300)
 def test_gateway_and_relay_outlive_every_fault_of_their_disks(site: Site) -> None:

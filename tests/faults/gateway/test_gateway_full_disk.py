@@ -24,8 +24,6 @@ from edge.testing.disk import Crash
 from tests.faults.gateway.site_under_test import Site, Told, sites
 from tests.support.forgetful_disk import forgetful_disk
 
-pytestmark = pytest.mark.exclusive
-
 _DISK = "6m"
 _TEXTS = 30  # Of 250 characters that no compressor makes smaller: some 10 kB a scan.
 

@@ -162,7 +162,6 @@ def with_disk(site: Site, work: Callable[[], None]) -> None:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-@pytest.mark.exclusive
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
 @pytest.mark.parametrize("has_copy", [True, False], ids=["counter kept twice", "counter on that disk only"])
 def test_an_image_put_back_on_the_same_disk_is_noticed_by_a_counter_elsewhere_only(site: Site, has_copy: bool) -> None:

@@ -7,8 +7,6 @@ import pytest
 from tests.faults.gateway.power_cuts import FirstStarts, PowerCuts
 from tests.faults.gateway.site_under_test import Site
 
-pytestmark = pytest.mark.exclusive
-
 CUTS, FIRST_STARTS, SEED = 6, 2, 4
 
 

@@ -17,7 +17,7 @@ from tests.support.booted import BootedMachine
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.sinks.world import SealedPlant, Site, scan
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 GATEWAY = """
 gateway: {name: line-4, path: acme/basel/upstream/line-4, state: /var/lib/tidegate}

@@ -20,7 +20,7 @@ from tests.support import debian
 from tests.support.booted import LIMIT_S, BootedMachine
 from tests.support.typist import Typist
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 GATEWAY = """
 gateway: {{name: line-4, path: acme/basel/upstream/line-4, state: {state}}}

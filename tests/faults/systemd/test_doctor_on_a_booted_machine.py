@@ -14,7 +14,7 @@ from tests.faults.systemd import plant_inside as plant
 from tests.faults.systemd.booted_machine import Machine
 from tests.faults.systemd.test_units_on_a_booted_machine import CONFIGURATION, MONITOR, OTHERS, PROGRAM, READ, SITE
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 DOCTOR = ("doctor", CONFIGURATION, "--json")
 LOOSE = """[Service]

@@ -17,7 +17,7 @@ from hil.ptp import has_read_only_socket, path_of
 from tests.faults.systemd.booted_machine import UNITS, Machine
 from tests.faults.systemd.test_units_on_a_booted_machine import CONFIGURATION, MONITOR, SITE
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 PTP4L = "ptp4l@eth0.service"
 # free_running: the clock is that of the machine of the tests.

@@ -13,7 +13,7 @@ from edge.buffer.cursor import read_slots
 from tests.faults.systemd import plant_inside as plant
 from tests.faults.systemd.booted_machine import Machine
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 READ = ("listed", "on-a-line", "dialled-in")
 _TAGS = {"every": "200 ms", "tags": [{"name": "n", "address": "holding 0", "type": "uint32", "word_order": "big"}]}

@@ -20,7 +20,7 @@ from tests.faults.systemd import plant_inside as plant
 from tests.faults.systemd.booted_machine import UNITS, Machine
 from tests.faults.systemd.test_units_on_a_booted_machine import CONFIGURATION, PROGRAM, SITE
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 TLS = "/etc/tidegate/tls"
 LISTENER = f"user root\nlog_dest stderr\nlistener 1883 {plant.BROKER}\n"

@@ -12,7 +12,7 @@ import pytest
 from edge.health import UplinkStatus, read_status
 from tests.support.dmz import TIDEGATE, Dmz, Line
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture

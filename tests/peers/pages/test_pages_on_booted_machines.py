@@ -12,7 +12,7 @@ import pytest
 from tests.support import debian
 from tests.support.site import Engineer, Site
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.mark.parametrize("release", debian.RELEASES)
