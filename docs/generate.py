@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import groupby
@@ -14,6 +11,7 @@ from typing import Any
 
 import click
 import orjson
+from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from edge.cli import answers, cli
@@ -33,9 +31,8 @@ def commands() -> str:
     parts = ["# Commands", "", NOTE.format(source="the commands themselves")]
     parts += ["Exit codes: 0 it did what was asked; 1 it ran and the answer is no; 2 usage; 78 configuration.", ""]
     for name in cli.list_commands(click.Context(cli)):
-        command = [sys.executable, "-m", "edge.cli", name, "--help"]
-        done = subprocess.run(command, env={**os.environ, "COLUMNS": "100"}, capture_output=True, text=True, check=True)  # noqa: S603
-        parts += [f"## tidegate {name}", "", "```text", done.stdout.rstrip(), "```", ""]
+        done = CliRunner().invoke(cli, [name, "--help"], prog_name="tidegate", terminal_width=98)
+        parts += [f"## tidegate {name}", "", "```text", done.output.rstrip(), "```", ""]
     return "\n".join(parts)
 
 
