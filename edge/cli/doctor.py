@@ -41,7 +41,7 @@ Exit code 0: nothing has to be done. 1: something has to."""
               help="Try to reach an address that must not be reachable from here. May be repeated.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
 def command(config: Path | None, probes: tuple[str, ...], *, as_json: bool) -> None:
-    """Look at clock, disk, certificates, broker, unit, firewall and files, and say what to do, the worst first.
+    """Look at clock, disk, certificates, broker, sinks, unit, firewall and files, and say what to do, the worst first.
 
     CONFIG is the configuration of a gateway or relay; by default the one in /etc/tidegate. Nothing is changed and no
     device is asked: the running gateway says how they are. As root it sees everything, as another user it says what it

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -15,7 +16,7 @@ from edge.buffer import PosixDisk
 from edge.buffer.segment import end_of, list_segments, read_records
 from edge.buffer.watermark import load_watermark
 from edge.cli import EXIT_NO
-from edge.cli.output import ExistingPath, Failure
+from edge.cli.output import ExistingPath, Failure, print_json
 from edge.cli.progress import Progress, unless_stopped
 from edge.clock import SystemClock
 from edge.files import account_name, named_in_errors
@@ -31,6 +32,47 @@ _TOPIC = "tidegate/v1/{}/r/media"
 _AT_ONCE = 256
 _QUARANTINE_BYTES, _WAITING_BYTES = 64 * 2**20, 16 * 2**20  # As of a relay.
 _ACCEPTED = (Verdict.AUTHENTIC, Verdict.LINKED, Verdict.DUPLICATE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteAnswer:
+    """What `tidegate media write` did.
+
+    Attributes:
+        records: that were written.
+        size_bytes: of them.
+        held_records: that the medium has now.
+    """
+
+    records: int
+    size_bytes: int
+    held_records: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadAnswer:
+    """What `tidegate media read` did.
+
+    Attributes:
+        records: that were read from the medium.
+        archived: how many of them were added to the archive.
+        known: how many it had already.
+        verdicts: how many got each verdict by which a record is not archived, or not authentic.
+        refused: how many are no records that the archive takes.
+        waiting: how many wait for their key.
+        damaged: files of the medium that are not what was written.
+    """
+
+    records: int
+    archived: int
+    known: int
+    verdicts: Mapping[Verdict, int]
+    refused: int
+    waiting: int
+    damaged: tuple[Path, ...]
+
+
+ANSWERS = {"write": WriteAnswer, "read": ReadAnswer}
 
 
 @click.group(
@@ -55,7 +97,8 @@ Exit code 0: the medium has every record of the buffer. 1: it cannot be written.
 )
 @click.argument("buffer", type=ExistingPath(path_type=Path, file_okay=False))
 @click.argument("medium", type=ExistingPath(path_type=Path, file_okay=False))
-def write_command(buffer: Path, medium: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="What was written, as one JSON object.")
+def write_command(buffer: Path, medium: Path, *, as_json: bool) -> None:
     """Write the records of the buffer directory BUFFER to the directory MEDIUM, as far as it does not have them.
 
     The gateway may run. Nothing in its buffer changes.
@@ -71,6 +114,9 @@ def write_command(buffer: Path, medium: Path) -> None:
         raise Failure(f"{where} cannot be used: {error.strerror}; {counted(records, 'record')} of this run "
                       f"{'is' if records == 1 else 'are'} on the medium, and a further run goes on from there"
                       ) from error  # fmt: skip
+    if as_json:
+        print_json(WriteAnswer(records=records, size_bytes=size_bytes, held_records=held))
+        return
     click.echo(
         f"{counted(records, 'record')} written, {format_size(size_bytes)}; {medium} has {counted(held, 'record')}"
     )
@@ -103,7 +149,8 @@ damaged. 2: usage. 78: the archive or a trust anchor cannot be used.""",
 @click.argument("archive", type=ExistingPath(path_type=Path, file_okay=False))
 @click.option("--trust", "anchors", multiple=True, required=True, type=trust_path, metavar="[GATEWAY=]PATH",
               help="Public key, CA certificate, revocation list, or a directory of them; may be repeated.")  # fmt: skip
-def read_command(medium: Path, archive: Path, anchors: tuple[TrustPath, ...]) -> None:
+@click.option("--json", "as_json", is_flag=True, help="What was read, as one JSON object.")
+def read_command(medium: Path, archive: Path, anchors: tuple[TrustPath, ...], *, as_json: bool) -> None:
     """Read the records on the directory MEDIUM into the archive of a relay, as if they had come by the broker.
 
     Each is verified first. The relay has to be stopped; its view shows them once it runs again.
@@ -127,7 +174,13 @@ def read_command(medium: Path, archive: Path, anchors: tuple[TrustPath, ...]) ->
         raise Failure(f"{error.filename or archive} cannot be used: {error.strerror}; a further run goes on") from error
     finally:
         store.close()
-    _say(store, progress.done, damaged)
+    answer = _answer(store, progress.done, damaged)
+    if as_json:
+        print_json(answer)
+    else:
+        _say(answer)
+    if answer.verdicts or answer.refused or answer.waiting or damaged:
+        raise SystemExit(EXIT_NO)
 
 
 def _read(store: RelayStore, file: RecordFile, sums: Mapping[str, str], progress: Progress) -> bool:
@@ -154,18 +207,24 @@ def _keep(store: RelayStore, messages: list[ReceivedMessage]) -> None:
     messages.clear()
 
 
-def _say(store: RelayStore, read: int, damaged: Sequence[RecordFile]) -> None:
+def _answer(store: RelayStore, read: int, damaged: Sequence[RecordFile]) -> ReadAnswer:
     counts = store.intake.counts.values()
     verdicts = sum((Counter(each.verdicts) for each in counts), Counter[Verdict]())
-    refused, waiting = sum(each.refused for each in counts), sum(each.waiting for each in counts)
-    known = verdicts[Verdict.DUPLICATE]
-    click.echo(f"{counted(read, 'record')} read: {store.archived_records:,} archived, {known:,} were there already")
-    others = [f"{count:,} {verdict}" for verdict, count in verdicts.items() if count and verdict not in _ACCEPTED]
-    others += [f"{refused:,} refused"] if refused else []
-    others += [f"{waiting:,} of them wait for their key"] if waiting else []
+    return ReadAnswer(
+        records=read, archived=store.archived_records, known=verdicts[Verdict.DUPLICATE],
+        verdicts={verdict: count for verdict, count in verdicts.items() if count and verdict not in _ACCEPTED},
+        refused=sum(each.refused for each in counts), waiting=sum(each.waiting for each in counts),
+        damaged=tuple(each.path for each in damaged),
+    )  # fmt: skip
+
+
+def _say(answer: ReadAnswer) -> None:
+    click.echo(f"{counted(answer.records, 'record')} read: {answer.archived:,} archived, "
+               f"{answer.known:,} were there already")  # fmt: skip
+    others = [f"{count:,} {verdict}" for verdict, count in answer.verdicts.items()]
+    others += [f"{answer.refused:,} refused"] * bool(answer.refused)
+    others += [f"{answer.waiting:,} of them wait for their key"] * bool(answer.waiting)
     if others:
         click.echo(f"not archived, or not authentic: {', '.join(others)}")
-    for each in damaged:
-        click.echo(f"{each.path} is damaged: it is not what was written; what is whole in it was read")
-    if others or damaged:
-        raise SystemExit(EXIT_NO)
+    for path in answer.damaged:
+        click.echo(f"{path} is damaged: it is not what was written; what is whole in it was read")

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 from edge.config.check import Checked
 from edge.config.settings import BrokerSettings, GatewaySettings, RelaySettings
-from edge.doctor import broker, files, firewall, machine, service
+from edge.doctor import broker, files, firewall, machine, service, sinks
 from edge.doctor.findings import Area, DoctorAnswer, Finding, Severity, by_severity
 from edge.errors import ErrorCode
 from edge.health.problems import StatusAnswer
 
 _AREAS: dict[str, Area] = {"clock": "clock", "buffer": "disk", "archive": "disk", "uplink": "broker",
-                           "broker": "broker", "view": "broker"}  # fmt: skip
+                           "broker": "broker", "view": "broker", "sink": "sinks"}  # fmt: skip
 _SEVERITIES: dict[str, Severity] = {"DOWN": "critical", "DEGRADED": "warning", "NOTICE": "notice"}
 
 
@@ -61,6 +61,8 @@ def _findings(patient: Patient) -> Iterator[Finding]:
         yield from files.certificates(settings, {each.name for each in status.certificates} if status else set())
         for place, mqtt in _brokers(settings):
             yield from broker.examine(mqtt, place, is_running=status is not None)
+        if isinstance(settings, RelaySettings):
+            yield from sinks.examine(settings.relay.sinks, settings.relay.archive)
     yield from files.permissions(patient.config, checked=patient.checked)
     units = service.units_of(patient.config, patient.checked.kind, status.gateway.pid if status else None)
     yield from service.examine(units, settings, is_running=status is not None)
@@ -95,7 +97,7 @@ def _running(patient: Patient) -> Iterator[Finding]:
                           remedy="run it as root, or as a member of the group that may ask")  # fmt: skip
         return
     for problem in status.problems:
-        area = _AREAS.get(problem.subject, "running")
+        area = _AREAS.get(problem.subject.partition(" ")[0], "running")
         text = problem.text if area == problem.subject else f"{problem.subject}: {problem.text}"
         yield Finding(severity=_SEVERITIES[problem.state], area=area, text=text, remedy=problem.remedy,
                       code=problem.code)  # fmt: skip

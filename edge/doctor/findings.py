@@ -10,11 +10,14 @@ from edge.errors import ErrorCode
 
 Severity = Literal["critical", "warning", "notice", "unseen", "ok"]
 """critical: data is lost, or a secret is open. unseen: it could not be looked at, and the text says why."""
-Area = Literal["configuration", "running", "clock", "disk", "certificates", "files", "broker", "unit", "firewall"]
+Area = Literal[
+    "configuration", "running", "clock", "disk", "certificates", "files", "broker", "sinks", "unit", "firewall"
+]  # fmt: skip
 _CODES: dict[Area, ErrorCode] = {
     "configuration": ErrorCode.CONFIGURATION, "running": ErrorCode.NOT_RUNNING, "clock": ErrorCode.CLOCK_NOT_KEPT,
     "disk": ErrorCode.BUFFER_DISK, "certificates": ErrorCode.CERTIFICATE_ENDS, "files": ErrorCode.FILE_MODES,
-    "broker": ErrorCode.BROKER_UNREACHABLE, "unit": ErrorCode.UNIT, "firewall": ErrorCode.FIREWALL,
+    "broker": ErrorCode.BROKER_UNREACHABLE, "sinks": ErrorCode.SINK_BEHIND, "unit": ErrorCode.UNIT,
+    "firewall": ErrorCode.FIREWALL,
 }  # fmt: skip
 
 

@@ -86,7 +86,9 @@ def directories(settings: GatewaySettings | RelaySettings) -> tuple[Path, ...]:
     """Where the gateway or relay writes."""
     if isinstance(settings, GatewaySettings):
         return settings.gateway.state, settings.buffer_directory
-    return tuple(each for each in (settings.relay.archive, settings.relay.quarantine) if each is not None)
+    relay = settings.relay
+    lake = relay.sinks.lake.directory if relay.sinks.lake else None
+    return tuple(each for each in (relay.archive, relay.quarantine, lake) if each is not None)
 
 
 def disks(settings: GatewaySettings | RelaySettings) -> Iterator[Finding]:

@@ -92,6 +92,10 @@ CASES: list[tuple[str, str, int]] = [
     ("export", "FOLDER/archive --trust KEY --to 2100-01-01T00:00Z -o new.csv", 1),
     ("export", "ALTERED --trust KEY --wide -o altered.jsonl", 1),
     ("export", "FOLDER/archive --trust KEY -o new.txt", 2),
+    ("media write", "FOLDER/gateway/buffer usb", 0),
+    ("media write", "FOLDER/archive usb", 2),
+    ("media read", "usb new --trust KEY", 0),
+    ("media read", "new new --trust KEY", 2),
     ("log", "FOLDER/archive --trust KEY", 0),
     ("log", "FOLDER/archive --kind nothing", 0),
     ("log", "absent", 2),
@@ -228,6 +232,11 @@ def test_what_is_printed_fits_its_schema(
         devices = replace(devices, rows=[{**row, "port": "1502"} for row in devices.rows])
         tags = replace(tags, rows=[*tags.rows, {"name": "of no device"}])
         (folder / "site.xlsx").write_bytes(workbook([devices, tags]))
+    if name.startswith("media"):
+        for each in ("usb", "new"):
+            (folder / each).mkdir()
+        if name == "media read":
+            assert run("media", "write", *plant.arguments("FOLDER/gateway/buffer usb"), "--json")[0] == 0
     if arguments.startswith("pki"):
         assert run("keys", "opcua", "create", "pki", "--name", "line-4", "--json")[0] == 0
     if "FINGERPRINT" in arguments:

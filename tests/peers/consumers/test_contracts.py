@@ -43,7 +43,7 @@ def test_views_and_tables_have_the_columns_of_the_page(postgres: Postgres) -> No
         name: list(columns.items()) for name, columns in found.items()
     }
     version = postgres.psql("SELECT max(version) FROM tidegate.version", "contracts")
-    assert f"| {version}, the row of `tidegate.version` |" in PAGE.read_text("utf-8")
+    assert f"| {version}, the row of `tidegate.version`" in PAGE.read_text("utf-8")
 
 
 def test_a_reader_may_read_what_the_page_names(postgres: Postgres) -> None:

@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from edge.cli.doctor import lines
 from edge.doctor.findings import DoctorAnswer, Finding
 from tests.peers.operated.conftest import Operated, end
+from tests.support.postgres import running_postgres
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -68,6 +69,28 @@ def test_a_device_that_is_away_and_a_broker_that_is_gone_are_said_by_the_gateway
         end(process)
 
     assert any(text.startswith("press: no answer") for text in texts(ran, "critical", "running")), ran.stdout
+
+
+def test_the_sinks_of_a_relay_are_looked_at_and_nothing_is_written(running: Operated) -> None:
+    lake = running.folder / "lake"
+    lake.mkdir()
+    before = running.relay_file.read_text()
+    sinks = "  sinks:\n    historian: {{host: {}, port: {}, tls: off}}\n    lake: {{directory: {}}}\n".format
+    with running_postgres() as server:
+        running.relay_file.write_text(before + sinks(server.socket, server.port, lake))
+        by_socket = texts(running.tidegate("doctor", "relay.yaml", "--json"), "ok", "sinks")
+        running.relay_file.write_text(before + sinks("127.0.0.1", server.port, lake))
+        by_network = texts(running.tidegate("doctor", "relay.yaml", "--json"), "ok", "sinks")
+    running.relay_file.write_text(before + sinks("127.0.0.1", server.port, running.folder / "nowhere"))
+    away = texts(running.tidegate("doctor", "relay.yaml", "--json"), "critical", "sinks")
+
+    assert by_socket == [f"database at {server.socket}:{server.port} answers", f"the lake's directory {lake} is there"]
+    assert by_network[0] == f"database at 127.0.0.1:{server.port} answers"
+    assert away == [
+        f"database at 127.0.0.1:{server.port} does not answer: Connection refused",
+        f"the lake's directory {running.folder / 'nowhere'} is not there",
+    ]
+    assert list(lake.iterdir()) == []
 
 
 def test_a_wrong_configuration_is_a_finding_and_the_rest_is_looked_at(operated: Operated) -> None:
