@@ -6,7 +6,15 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from edge.health import CertificateStatus, ClockStatus, DeviceStatus, GroupStatus, IssuerStatus, StatusSnapshot
+from edge.health import (
+    CertificateStatus,
+    ClockStatus,
+    DeviceStatus,
+    GroupStatus,
+    IssuerStatus,
+    SinkStatus,
+    StatusSnapshot,
+)
 from edge.health.problems import Problem, StatusAnswer, archive_room_of, issuer_name, room_of
 from edge.health.render import device_state, room_words, steps_text
 from edge.terminal import age, printable
@@ -30,6 +38,7 @@ def overview_of(answer: StatusAnswer) -> dict[str, Any]:
         "kind": "gateways" if is_relay else "devices",
         "facts": {name: [[label, printable(text)] for label, text in facts] for name, facts in _facts(answer)},
         "certificates": [_certificate(each) for each in answer.certificates],
+        "sinks": [_sink_row(each, answer.problems) for each in (answer.relay.sinks if answer.relay else ())],
     }
 
 
@@ -249,6 +258,17 @@ def _certificate(each: CertificateStatus) -> dict[str, Any]:
         "what": printable(f"{each.device}: {each.name}" if each.device else each.name), "whose": each.whose,
         "at": each.expires_at_ns // 10**6, "days": days, "state": state,
         "exception": printable(each.exception),
+    }  # fmt: skip
+
+
+def _sink_row(sink: SinkStatus, problems: tuple[Problem, ...]) -> dict[str, Any]:
+    mine = [problem for problem in problems if problem.subject == f"sink {sink.name}"]
+    state = "DOWN" if sink.state != "up" else "DEGRADED" if any(each.state == "DEGRADED" for each in mine) else "up"
+    reasons = "; ".join(f"{each.text} ({each.code})" for each in mine)
+    return {
+        "name": printable(sink.name), "state": state, "lag": age(sink.lag_ns) if sink.lag_ns else "",
+        "to_go": format_size(sink.waiting_bytes) if sink.waiting_bytes else "", "records": sink.records,
+        "refused": sink.refused + sink.skipped, "reason": printable(reasons or sink.address),
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ const TABLES = {
   devices: [["name", "Device"], ["state", "State"], ["protocol", "Protocol"], ["address", "Address"], ["tags", "Tags"], ["bad", "BAD"], ["last", "Last scan"], ["takes", "Takes"], ["missed", "Missed in 1 h"], ["reason", "Reason"]],
   gateways: [["name", "Gateway"], ["state", "State"], ["last", "Last record"], ["lag", "Lag"], ["missing", "Missing"], ["refused", "Refused"], ["waiting", "Waiting"], ["records", "Records"]],
 };
+const SINKS = [["name", "Sink"], ["state", "State"], ["lag", "Lag"], ["to_go", "To go"], ["records", "Written"], ["refused", "Refused"], ["reason", "Where, or why not"]];
 const RANK = { DOWN: 0, DEGRADED: 1, SILENT: 1, CONNECTING: 2 };
 const TEXTS = new Set(["name", "state", "protocol", "address", "reason"]);
 
@@ -66,6 +67,7 @@ function draw(data) {
   $("h-clock").textContent = kind === "gateways" ? "Lag" : "Clock";
   $("h-buffer").textContent = kind === "gateways" ? "Archive" : "Buffer and uplink";
   certificates(data.certificates);
+  sinks(data.sinks);
   if ($("rows").dataset.kind !== kind) {
     $("rows").dataset.kind = kind;
     $("rows").replaceChildren(el("table", { class: "rows", role: "table", "aria-labelledby": "h-rows" }, el("thead", { role: "rowgroup" }, el("tr", { role: "row" },
@@ -110,6 +112,16 @@ function certificates(all) {
   place.replaceChildren(el("ul", { class: "certificates" }, ...all.map((each) => el("li", { title: moment(each.at) },
     el("span", {}, name(each.what), el("small", {}, ` ${each.whose}${each.exception ? `; ${each.exception}` : ""}`)),
     el("span", { class: "days" }, each.state ? state(each.state) : "", ` ${each.days.toLocaleString("en")}`, el("span", { class: "unit" }, " days left"))))));
+}
+
+function sinks(all) {
+  const place = $("sinks"), text = JSON.stringify(all);
+  place.parentElement.hidden = !all.length;
+  if (place.dataset.text === text) return;
+  place.dataset.text = text;
+  place.replaceChildren(el("table", { class: "rows sinks", role: "table", "aria-labelledby": "h-sinks" }, el("thead", { role: "rowgroup" }, el("tr", { role: "row" },
+    ...SINKS.map(([key, title]) => el("th", { scope: "col", class: key, role: "columnheader" }, title)))),
+  el("tbody", { role: "rowgroup" }, ...all.map((sink) => line(sink, false, SINKS)))));
 }
 
 function takeRows(data) {

@@ -194,7 +194,9 @@ def test_a_page_process_that_ends_is_said_and_its_successor_is_found(site: Site,
 def test_both_processes_of_a_gateway_and_the_relay_are_on_one_page(site: Site, browser: Screen) -> None:
     site.add_counter("mixer", every="100 ms")
     site.mosquitto()
-    site.relay()
+    lake = site.directory / "lake"
+    lake.mkdir()
+    site.relay(sinks={"historian": {"host": "/nowhere", "tls": "off"}, "lake": {"directory": str(lake)}})
     site.gateway("acquire")
     site.gateway("forward")
     url, served = serve(site, site.state / "status.sock", site.archive / "status.sock")
@@ -210,6 +212,11 @@ def test_both_processes_of_a_gateway_and_the_relay_are_on_one_page(site: Site, b
     page.until("document.getElementById('h-rows')?.textContent === 'Gateways' && document.querySelector('#rows td')")
     row = shown_row(page, "line-4")
     assert (row["State"], row["Missing"], row["Refused"]) == ("up", "0", "0")
+    sinks = page.until("document.querySelector('.sinks [data-state=UP]') && document.getElementById('sinks').innerText")
+    assert re.search(
+        r"historian\s+DOWN\s.*tidegate at /nowhere:5432 cannot be reached: .* \(TG-R08\)", sinks, re.DOTALL
+    )
+    assert re.search(rf"lake\s+up\s.*{lake}", sinks, re.DOTALL)
     assert page.do("document.getElementById('tags').hidden")
     page.until("document.querySelectorAll('.events li b').length")
     assert "line-4 The gateway started" in page.do(_EVENTS)
