@@ -45,7 +45,7 @@ VERSIONS = {"old": "0.1.0-1~deb12", "new": "0.2.0-1~deb12"}
 class Debian(BootedMachine):
     """A clean Debian with packages in /old and /new, no network, and an /opt of its own that can be full."""
 
-    def __init__(self, folder: Path, release: str, server: Postgres) -> None:
+    def __init__(self, folder: Path, release: str, server: Postgres | None = None) -> None:
         super().__init__(folder, name=f"packages-{release}", below=debian.root(release))
         self._upper, self._server = folder / "upper", server
         old = debian.packages(release)
@@ -55,7 +55,8 @@ class Debian(BootedMachine):
                 shutil.copy(package, self._upper / name)
 
     def arguments(self) -> list[str]:
-        return [*super().arguments(), f"--bind={self._server.socket}:/run/postgresql"]
+        bound = [f"--bind={self._server.socket}:/run/postgresql"] if self._server else []
+        return [*super().arguments(), *bound]
 
     def wait_until_up(self) -> None:
         super().wait_until_up()
