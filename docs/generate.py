@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import click
 import orjson
-from click.testing import CliRunner
 from ruamel.yaml import YAML
 
-from edge.cli import answers, cli
+from edge.cli import answers
 from edge.errors import ErrorCode
 from edge.gateway.audit import EventKind
 from edge.health.families import FAMILIES
@@ -25,14 +25,25 @@ from edge.syslog import SECURITY_EVENTS, Line
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py from {source}; change it there and run `make docs`. -->\n"
 
+# In a process of its own: click keeps of a command how it was asked for help first.
+_HELPS = """
+import json
+from click import Context
+from click.testing import CliRunner
+from edge.cli import cli
+run = CliRunner().invoke
+names = cli.list_commands(Context(cli))
+print(json.dumps({name: run(cli, [name, "--help"], prog_name="tidegate", terminal_width=98).output for name in names}))
+"""
+
 
 def commands() -> str:
     """The page of all commands with their help texts."""
     parts = ["# Commands", "", NOTE.format(source="the commands themselves")]
     parts += ["Exit codes: 0 it did what was asked; 1 it ran and the answer is no; 2 usage; 78 configuration.", ""]
-    for name in cli.list_commands(click.Context(cli)):
-        done = CliRunner().invoke(cli, [name, "--help"], prog_name="tidegate", terminal_width=98)
-        parts += [f"## tidegate {name}", "", "```text", done.output.rstrip(), "```", ""]
+    done = subprocess.run([sys.executable, "-c", _HELPS], capture_output=True, check=True)  # noqa: S603
+    for name, text in orjson.loads(done.stdout).items():
+        parts += [f"## tidegate {name}", "", "```text", text.rstrip(), "```", ""]
     return "\n".join(parts)
 
 
