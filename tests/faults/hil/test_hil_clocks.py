@@ -16,7 +16,7 @@ from hil.scenarios import clock_source_lost, clock_step
 from hil.timekeeping import TRUE_TIMES, compare, every_bound_covers_the_true_error, records
 from tests.faults.hil.conftest import hil
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(400)]
 
 S = 10**9
 MS = 10**6

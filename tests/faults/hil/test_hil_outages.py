@@ -27,7 +27,7 @@ from hil.scenarios import certificate_renewal, disk_full, gateway_power_cut, hal
 from hil.scenarios.device_power_cycle import it_is_the_same_device
 from tests.faults.hil.conftest import hil
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(400)]
 
 S = 10**9
 CUT = "bioreactor-1"
