@@ -30,6 +30,7 @@ from edge.model import Catalogue
 from edge.references import TrustPath, trust_path
 from edge.relay.removals import statements_in
 from edge.relay.shown_values import Wanted
+from edge.relay.value_tables import ValueTables
 from edge.report.answer import Asked, range_report
 from edge.report.collect import Collector
 from edge.report.facts import Result
@@ -142,18 +143,18 @@ def command(
             progress.say(f"writing {output.name}")
 
         with _named(output), drafts(*beside, output) as (gaps, told, values):
-            table = values.with_name(f"{values.name}.csv") if form == "parquet" else values
-            try:
-                count = write_lines(table, selection.read(catalogues, say), lines)
-                if form == "parquet":
-                    from edge.export.parquet import convert
+            found = selection.read(catalogues, say)
+            if form != "parquet":
+                count = write_lines(values, found, lines)
+            else:
+                from edge.export import parquet
 
-                    progress.say(f"writing {output.name}")
-                    convert(table, values, {name: name in columns and groups.is_number(columns[name])
-                                            for name in lines.names})  # fmt: skip
-            finally:
-                if table != values:
-                    table.unlink(missing_ok=True)
+                if is_wide:
+                    are_numbers = {name: name in columns and groups.is_number(columns[name]) for name in lines.names}
+                    count = parquet.write_wide(values, found, lines, are_numbers)
+                else:
+                    tables = ValueTables(_wanted(patterns), is_raw=is_raw, is_short=True)
+                    count = parquet.write_long(values, found, tables)
             gap_count = write_gaps(gaps, report)
             told.write_bytes(json_bytes(report))
     answer = Answer(

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edge.export.lines import LongLines, WideLines, utc_text
-from edge.export.selection import Found
 from edge.files import sync_directory
+from edge.relay.reading_columns import SourcedBlock
 from edge.report.facts import GatewayAnswer, RangeReport
 
 GAPS = ("gateway", "kind", "device", "scan_groups", "from", "to", "epoch", "first_seq", "last_seq", "records", "reason")
@@ -40,7 +40,7 @@ def drafts(*files: Path) -> Iterator[list[Path]]:
             draft.unlink(missing_ok=True)
 
 
-def write_lines(file: Path, blocks: Iterable[Found], lines: LongLines | WideLines) -> int:
+def write_lines(file: Path, blocks: Iterable[SourcedBlock], lines: LongLines | WideLines) -> int:
     """Write CSV or JSON Lines; returns how many values that are. Raises OSError."""
     count = 0
     with file.open("wb", buffering=1 << 20) as out:

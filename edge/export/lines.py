@@ -12,10 +12,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import orjson
 
-from edge.export.selection import Found
 from edge.export.values import WIDE, Groups, column_name
 from edge.model import NO_TIME, Vector, name_of, quality_of
-from edge.relay.reading_columns import BAD
+from edge.relay.reading_columns import BAD, SourcedBlock
 from edge.relay.shown_values import LONG, QUALITY_WORDS, GroupValues, Shown
 
 _QUOTED = re.compile(r'[",\r\n]')
@@ -78,14 +77,14 @@ class LongLines:
         self.names = LONG
         self.header = self._dialect.header(LONG)
 
-    def lines(self, found: Found) -> Iterator[tuple[int, bytes]]:
+    def lines(self, found: SourcedBlock) -> Iterator[tuple[int, bytes]]:
         """The values of a block, with their number."""
         group = self._groups.of(found)
         if group not in self._middles:
             self._middles[group] = self._middles_of(group)
         lefts, rights = self._middles[group]
         begin = _begin(self._dialect, found)
-        for shown in group.shown(found.readings.columns):
+        for shown in group.shown_block(found.readings.columns):
             numbers = _numbers(shown.numbers)
             middles = rights[shown.tags].tolist()
             is_plain = shown.has_number & (shown.codes == 0)
@@ -139,12 +138,12 @@ class WideLines:
         self.names = (*WIDE[:at], *columns, *WIDE[at:])
         self.header = self._dialect.header(self.names)
 
-    def lines(self, found: Found) -> Iterator[tuple[int, bytes]]:
+    def lines(self, found: SourcedBlock) -> Iterator[tuple[int, bytes]]:
         """The line of a block, with the number of its values."""
         group, dialect = self._groups.of(found), self._dialect
         cells: list[bytes] = [b"" if self._is_json else b","] * len(self._places)
         not_good, count, is_later = [], 0, False
-        for shown in group.shown(found.readings.columns):
+        for shown in group.shown_block(found.readings.columns):
             count += len(shown.tags)
             is_later |= shown.is_later
             tags = [group.group.tags[tag] for tag in shown.tags.tolist()]
@@ -164,7 +163,7 @@ class WideLines:
             yield count, b"".join((_begin(dialect, found), *cells, said, end))
 
 
-def _begin(dialect: _Dialect, found: Found) -> bytes:
+def _begin(dialect: _Dialect, found: SourcedBlock) -> bytes:
     time, corrected = found.readings.time, found.corrected
     right = (None, None) if corrected is None else (utc_text(corrected.utc_ns), corrected.uncertainty_ns)
     fields = zip(LONG[:6], (utc_text(time.utc_ns), right[0], time.uncertainty_ns, right[1], found.gateway,
@@ -172,7 +171,7 @@ def _begin(dialect: _Dialect, found: Found) -> bytes:
     return dialect.begin(b"".join(dialect.field(*each) for each in fields))
 
 
-def _end(dialect: _Dialect, found: Found, *, is_later: bool) -> bytes:
+def _end(dialect: _Dialect, found: SourcedBlock, *, is_later: bool) -> bytes:
     values = (True if is_later or found.is_unknown else None, found.verdict, found.epoch, found.seq,
               found.readings.number, found.readings.row)  # fmt: skip
     return b"".join(dialect.field(*each) for each in zip(LONG[-6:], map(_plain, values), strict=True)) + dialect.end

@@ -13,7 +13,6 @@ import os
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
@@ -22,7 +21,7 @@ import numpy as np
 from edge.clock import TimeState
 from edge.files import named_in_errors
 from edge.model import Catalogue
-from edge.relay.reading_columns import BlockReadings, BlockTime, readings_of
+from edge.relay.reading_columns import BlockReadings, BlockTime, Corrected, SourcedBlock, readings_of
 from edge.seal import Data, Garbage, Malformed, RecordType, TimeChange, Unknown, decode_frame, parse
 from edge.seal.record import ISSUER_PREFIX
 from edge.verify import Judgement, Verdict
@@ -44,34 +43,6 @@ class _Record(NamedTuple):
     def identity(self) -> tuple[int, int, int]:
         """What tells it from all others."""
         return self.chain, self.seq, self.hash
-
-
-class Corrected(NamedTuple):
-    """The time of a block as the gateway learned later that it was, and how far that may be off."""
-
-    utc_ns: int
-    uncertainty_ns: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A block of the range.
-
-    Attributes:
-        epoch: of its chain, in hexadecimal.
-        corrected: its right time, where the clock is known to have been wrong.
-        is_unknown: its record holds something that only a later version knows.
-        catalogue: digest of the catalogue that names its tags.
-    """
-
-    gateway: str
-    epoch: str
-    seq: int
-    verdict: Verdict
-    readings: BlockReadings
-    corrected: Corrected | None
-    is_unknown: bool
-    catalogue: bytes
 
 
 class Selection:
@@ -128,7 +99,7 @@ class Selection:
 
     def read(
         self, catalogues: Mapping[bytes, Catalogue], progress: Callable[[int, int], None] | None = None
-    ) -> Iterator[Found]:
+    ) -> Iterator[SourcedBlock]:
         """The blocks of the range, once every file was read; `progress` is called with (records done, of them all)."""
         corrections = self._corrections()
         chains = list(self._chains)
@@ -137,10 +108,10 @@ class Selection:
                 if progress is not None and not number % 256:
                     progress(number, count)
                 issuer, epoch = chains[record.chain]
-                for readings, data, is_unknown in self._readings(records.read(record), catalogues):
+                for readings, data, is_unknown in self._readings(records.read(record), verdict, catalogues):
                     corrected = corrections[record.chain].of(readings.time, data.time.boot_id)
                     if self._is_inside(readings.time.utc_ns) or (corrected and self._is_inside(corrected.utc_ns)):
-                        yield Found(
+                        yield SourcedBlock(
                             gateway=issuer.removeprefix(ISSUER_PREFIX), epoch=epoch.hex(), seq=record.seq,
                             verdict=verdict, readings=readings, corrected=corrected, is_unknown=is_unknown,
                             catalogue=data.catalogue,
@@ -150,11 +121,11 @@ class Selection:
         return self._window.side(0, utc_ns, utc_ns) == 0
 
     def _readings(
-        self, record: bytes, catalogues: Mapping[bytes, Catalogue]
+        self, record: bytes, verdict: Verdict, catalogues: Mapping[bytes, Catalogue]
     ) -> Iterator[tuple[BlockReadings, Data, bool]]:
         unknown = Unknown()
         try:
-            data = decode_frame(parse(record), unknown)
+            data = decode_frame(parse(record), unknown, is_verified=verdict is Verdict.AUTHENTIC)
             if not isinstance(data, Data) or not data.wire_blocks:
                 return
             catalogue = catalogues.get(data.catalogue)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from edge.export.selection import Found
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, TimeKind
+from edge.relay.reading_columns import SourcedBlock
 from edge.relay.shown_values import GroupValues, Wanted
 
 WIDE = ("time", "corrected_time", "bound_ns", "corrected_bound_ns", "gateway", "device", "not_good", "unknown",
@@ -26,7 +26,7 @@ class Groups:
         self._wanted, self._is_raw = wanted, is_raw
         self._groups: dict[tuple[bytes, int], GroupValues] = {}
 
-    def of(self, found: Found) -> GroupValues:
+    def of(self, found: SourcedBlock) -> GroupValues:
         """The scan group of a block."""
         key = found.catalogue, found.readings.block.group
         values = self._groups.get(key)

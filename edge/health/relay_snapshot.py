@@ -80,8 +80,9 @@ class SinkStatus:
         records: written since the start.
         refused: records that it refused for good since the start.
         skipped: records that no sink can take: damaged on disk, or their catalogue never came.
-        waiting_bytes: how much is archived and not in the sink.
-        lag_ns: how long ago everything archived was in the sink, or since the start; 0 while it has everything.
+        waiting_bytes: how much is archived and not written in the sink.
+        lag_ns: how long ago the sink had everything archived, or since the start; 0 while it has, also where some of it
+            waits in memory for its file.
     """
 
     name: str

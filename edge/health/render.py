@@ -208,7 +208,11 @@ def _relay(relay: RelayStatus) -> Iterator[tuple[str, str]]:
             behind = f"{what} not shown yet, the oldest for {age(view.oldest_age_ns)}"
         yield "view", f"{view.state if view.state == 'up' else view.state.upper()}, {behind}"
     for sink in relay.sinks:
-        behind = f"{format_size(sink.waiting_bytes)} to go, {age(sink.lag_ns)} behind" if sink.lag_ns else "up to date"
+        behind = "up to date"
+        if sink.lag_ns:
+            behind = f"{format_size(sink.waiting_bytes)} to go, {age(sink.lag_ns)} behind"
+        elif sink.waiting_bytes:
+            behind = f"has all, {format_size(sink.waiting_bytes)} wait in memory for their file"
         yield f"sink {sink.name}", f"{'up' if sink.state == 'up' else 'DOWN'}, {sink.records:,} records, {behind}"
 
 

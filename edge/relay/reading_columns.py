@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge.clock import TimeQuality
 from edge.model import NO_TIME, Catalogue, CatalogueGroup, DataType, SampleBlock, Times, Vector, status_codes
 from edge.seal import Data
+from edge.verify import Verdict
 
 BAD = 0x8000_0000
 
@@ -83,6 +84,34 @@ class BlockReadings:
     group: CatalogueGroup
     time: BlockTime
     columns: tuple[Column, ...]
+
+
+class Corrected(NamedTuple):
+    """The time of a block as the gateway learned later that it was, and how far that may be off."""
+
+    utc_ns: int
+    uncertainty_ns: int | None
+
+
+class SourcedBlock(NamedTuple):
+    """Readings with the record that they come from.
+
+    Attributes:
+        epoch: of its chain, in hexadecimal.
+        verdict: on the record.
+        catalogue: digest of the catalogue that names its tags.
+        is_unknown: the record holds something that only a later version knows.
+        corrected: its right time, where the clock is known to have been wrong.
+    """
+
+    gateway: str
+    epoch: str
+    seq: int
+    verdict: Verdict
+    catalogue: bytes
+    is_unknown: bool
+    readings: BlockReadings
+    corrected: Corrected | None = None
 
 
 def block_time(block: SampleBlock, utc_ns: int, boot_ns: int, quality: TimeQuality) -> BlockTime:

@@ -49,15 +49,20 @@ class Shown(NamedTuple):
 
 
 class GroupValues:
-    """The values of one scan group under one catalogue."""
+    """The values of one scan group under one catalogue.
+
+    Attributes:
+        wanted: those of its tags that are.
+        is_wanted: the same for each tag.
+        is_plain: whether the unit of a tag is that of its raw values.
+    """
 
     def __init__(self, group: CatalogueGroup, wanted: Wanted, *, is_raw: bool) -> None:
         self.group = group
         self._units = None if is_raw else Units(group)
-        self._is_wanted = np.array([wanted(group.device, tag.name) for tag in group.tags], np.bool_)
-        self._wants_all = bool(self._is_wanted.all())
-        self.is_empty = not self._is_wanted.any()
-        self.wanted = [tag for tag, is_wanted in zip(group.tags, self._is_wanted, strict=True) if is_wanted]
+        self.is_wanted = np.array([wanted(group.device, tag.name) for tag in group.tags], np.bool_)
+        self.wanted = [tag for tag, is_wanted in zip(group.tags, self.is_wanted, strict=True) if is_wanted]
+        self.is_plain = np.array([(tag.scale, tag.offset, tag.scale_tag) == (1, 0, "") for tag in group.tags], np.bool_)
         self._has_labels = np.array([bool(tag.texts) for tag in group.tags], np.bool_)
 
     def unit(self, tag: CatalogueTag) -> str:
@@ -65,19 +70,18 @@ class GroupValues:
         is_as_read = (tag.scale, tag.offset, tag.scale_tag) == (1, 0, "")
         return tag.unit if is_as_read or self._units is not None else ""
 
-    def shown(self, columns: tuple[Column, ...]) -> Iterator[Shown]:
-        """The wanted values of these columns: those of a block, where the scale of a tag is a value itself."""
-        if self._units is not None and len(self.group.scales[0]):
-            self._learn_scales(columns)
+    def shown_block(self, columns: tuple[Column, ...]) -> Iterator[Shown]:
+        """The wanted values of a block."""
+        self.learn_scales(columns)
         for column in columns:
-            if not self._wants_all:
-                column = column.kept(self._is_wanted[column.tags])
+            column = column.kept(self.is_wanted[column.tags])
             if len(column.tags):
-                yield self._shown(column)
+                yield self.shown(column)
 
-    def _learn_scales(self, columns: tuple[Column, ...]) -> None:
-        """A block has with each value its scale, so that none is kept from the one before."""
-        assert self._units is not None
+    def learn_scales(self, columns: tuple[Column, ...]) -> None:
+        """Take the scales that are values themselves: a block has them with the values that they are of."""
+        if self._units is None or not len(self.group.scales[0]):
+            return
         vectors, layout = self.group.layout.empty(), self.group.layout
         is_known = np.zeros(len(layout), np.bool_)
         for column in columns:
@@ -86,7 +90,8 @@ class GroupValues:
             is_known[column.tags] = column.is_known
         self._units.learn_scales(vectors, is_known)
 
-    def _shown(self, column: Column) -> Shown:
+    def shown(self, column: Column) -> Shown:
+        """These values, by the scales that were learned last."""
         raw, tags, is_known, codes = column.raw, column.tags, column.is_known, column.codes
         is_later = not column.data_type.is_known
         if raw.dtype == object:

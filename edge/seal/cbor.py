@@ -57,10 +57,14 @@ def encode(value: object) -> bytes:
     return cbor2.dumps(value, canonical=True)
 
 
-def decode(payload: bytes) -> Any:
+def decode(payload: bytes, *, is_verified: bool = False) -> Any:
     """The value whose deterministic encoding is exactly these bytes.
 
     The caller checks the types of all values with the `as_` functions: that excludes other tags and simple values.
+
+    Args:
+        payload: what to decode.
+        is_verified: it is of a record that was verified before, so that its encoding is known to be deterministic.
 
     Raises:
         Malformed: not CBOR, not deterministic, or above a limit.
@@ -69,7 +73,7 @@ def decode(payload: bytes) -> Any:
         raise Malformed(f"payload of {len(payload)} bytes, {MAX_PAYLOAD_BYTES} are allowed")
     try:
         value = cbor2.loads(payload, max_depth=MAX_DEPTH, allow_indefinite=False, allow_duplicate_keys=False)
-        again = cbor2.dumps(value, canonical=True)
+        again = payload if is_verified else cbor2.dumps(value, canonical=True)
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise Malformed(f"payload is not CBOR: {error}") from error
     if again != payload:

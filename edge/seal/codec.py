@@ -42,14 +42,16 @@ def encode(payload: Sealable) -> bytes:
     return cbor.encode(payload.to_cbor())
 
 
-def decode(kind: RecordType, payload: bytes, unknown: Unknown | None = None) -> Payload:
+def decode(kind: RecordType, payload: bytes, unknown: Unknown | None = None, *, is_verified: bool = False) -> Payload:
     """The content of an uncompressed payload; `unknown` collects what only a later version knows.
+
+    With `is_verified` it is of a record that was verified before, which makes it cheaper.
 
     Raises:
         Malformed: what is known does not have its format, or the payload is not in deterministic encoding.
     """
     unknown = Unknown() if unknown is None else unknown
-    value = cbor.decode(payload)
+    value = cbor.decode(payload, is_verified=is_verified)
     reader = _READERS.get(kind)
     content = _later(kind, value, unknown) if reader is None else reader(value, unknown)
     if unknown.words:
@@ -64,9 +66,9 @@ def _later(kind: RecordType, value: object, unknown: Unknown) -> LaterContent:
     return LaterContent(value)
 
 
-def decode_frame(frame: Envelope, unknown: Unknown | None = None) -> Payload:
-    """The content of a record's payload. Raises Malformed."""
-    return decode(frame.type, unpack(frame.payload, frame.enc), unknown)
+def decode_frame(frame: Envelope, unknown: Unknown | None = None, *, is_verified: bool = False) -> Payload:
+    """The content of a record's payload, as `decode` gives it. Raises Malformed."""
+    return decode(frame.type, unpack(frame.payload, frame.enc), unknown, is_verified=is_verified)
 
 
 WORTH_PACKING_BYTES = 64

@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 _RETRY_LIMIT_NS = 30 * 10**9
 _GATHER_S = 0.2  # What is archived meanwhile is written together.
+_MEASURE_EVERY_S = 60.0
 
 
 class ArchiveState(Protocol):
@@ -72,7 +73,7 @@ class SinkFeed:
         self._is_up, self._reason, self._code = False, "not connected yet", ErrorCode.SINK_BEHIND.id
         self._whole_ns = clock.utc_ns()  # UTC up to which everything archived is in the sink.
         self._mark: str | None = None
-        self._waiting_bytes = 0
+        self._waiting_bytes, self._has_all = 0, False
 
     def wake(self) -> None:
         """Something was archived."""
@@ -84,7 +85,7 @@ class SinkFeed:
 
     def status(self) -> SinkStatus:
         """How far the sink is."""
-        is_behind = not self._is_up or self._waiting_bytes > 0
+        is_behind = not self._is_up or not self._has_all
         return SinkStatus(
             name=self._sink.name, address=self._sink.address, state="up" if self._is_up else "down",
             reason=self._reason, code=self._code, records=self._counts.records, refused=self._counts.refused,
@@ -125,6 +126,7 @@ class SinkFeed:
             ends = await self._in_archive(self._archive.durable_ends)
             skipped = reader.skipped
             while found := await self._in_thread(reader.read, ends):
+                self._has_all = False
                 verdicts = await self._in_archive(self._archive.standing, [each.place for each in found])
                 parcel = await self._in_thread(reader.parcel, found, verdicts)
                 refused = await session.write(parcel)
@@ -136,8 +138,13 @@ class SinkFeed:
                 await self._measure()
             self._counts.skipped += reader.skipped - skipped
             self._connected()
-            self._waiting_bytes, self._whole_ns = 0, asked_ns
-            await self._due.wait()
+            self._has_all, self._whole_ns = True, asked_ns
+            await self._measure()
+            while not self._due.is_set():  # What the sink has may wait in its memory, and be written meanwhile.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._due.wait(), _MEASURE_EVERY_S)
+                self._mark = session.mark
+                await self._measure()
             await asyncio.sleep(_GATHER_S)
 
     async def _measure(self) -> None:
@@ -154,7 +161,7 @@ class SinkFeed:
     def _lost(self, reason: str, code: str) -> None:
         if self._is_up or reason != self._reason:  # Once, not on every attempt.
             log.warning("sink lost", sink=self._sink.name, reason=reason, code=code)
-        self._is_up, self._reason, self._code = False, reason, code
+        self._is_up, self._has_all, self._reason, self._code = False, False, reason, code
 
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args, **kwargs))

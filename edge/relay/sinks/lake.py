@@ -25,6 +25,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -223,7 +224,8 @@ class LakeSession:
         new = held(record, self._catalogues.get((gateway, epoch)))
         if new.at_ns is not None:
             self._newest[gateway] = max(self._newest.get(gateway, 0), new.at_ns)
-        rows, key = new.rows, Key(gateway, *_day_and_hour(new.at_ns), epoch.hex())
+        hour = None if new.at_ns is None else new.at_ns // _HOUR_NS
+        rows, key = new.rows, Key(gateway, *_day_and_hour(hour), epoch.hex())
         if not rows or (key.day and key.day < self._removed_before):
             return
         written = self._written.get(key)
@@ -232,7 +234,7 @@ class LakeSession:
         if seq in written:
             return
         written.add(seq, seq)
-        bucket = self._open.pop(key, None) or _Bucket(self._number, ((new.at_ns or 0) // _HOUR_NS + 1) * _HOUR_NS)
+        bucket = self._open.pop(key, None) or _Bucket(self._number, ((hour or 0) + 1) * _HOUR_NS)
         bucket.records.append(new)
         bucket.rows, bucket.size, self._size = bucket.rows + rows, bucket.size + new.size, self._size + new.size
         bucket.seen_ns, bucket.touched_s = self._newest.get(gateway, 0), time.monotonic()
@@ -264,7 +266,7 @@ class LakeSession:
         """Write the records that were cut first."""
         key, bucket = self._cut[0]
         records = sorted(bucket.records, key=lambda each: each.seq)
-        readings, events = reading_rows(records, key.epoch), event_rows(records)
+        readings, events = reading_rows(records), event_rows(records)
         if readings is not None:
             self._files.write("readings", key, _places(each for each in records if each.blocks), *readings)
         if events is not None:
@@ -310,7 +312,7 @@ class LakeSession:
         if self._plan.keep_days is None or not self._newest:
             return
         newest_ns = min(max(self._newest.values()), time.time_ns())
-        before, _ = _day_and_hour(newest_ns - self._plan.keep_days * _DAY_NS)
+        before, _ = _day_and_hour((newest_ns - self._plan.keep_days * _DAY_NS) // _HOUR_NS)
         if before > self._removed_before:
             for day in self._files.remove_before(before):
                 log.info("day removed from a sink", sink=self._plan.name, day=day)
@@ -321,11 +323,13 @@ def _places(records: Iterator[Held]) -> IntervalSet:
     return IntervalSet((each.seq, each.seq) for each in records)
 
 
-def _day_and_hour(at_ns: int | None) -> tuple[str, str]:
-    if at_ns is None:
+@lru_cache
+def _day_and_hour(hour: int | None) -> tuple[str, str]:
+    """The day and the hour of it, of hours since 1970."""
+    if hour is None:
         return "", "00"
-    day, hour = str(np.datetime64(at_ns, "ns").astype("M8[h]")).split("T")
-    return day, hour[:2]
+    day, of_day = str(np.datetime64(hour, "h")).split("T")
+    return day, of_day[:2]
 
 
 def _identity(directory: Path) -> tuple[int, int]:

@@ -26,13 +26,12 @@ import orjson
 
 from edge.files import exchange, make_directory, sync_directory
 from edge.intervals import IntervalSet
-from edge.relay.sql_text import pattern, quoted
+from edge.relay.sql_text import IN_ORDER, pattern, quoted
 
 DATASETS = {"readings": "device, tag, time, epoch, seq, block, row", "events": "time, epoch, seq, row"}
 """Each with the order of its rows."""
 UNDATED = "__HIVE_DEFAULT_PARTITION__"
 
-_SETTINGS = "threads = 1", "preserve_insertion_order = true", "disabled_optimizers = 'join_order,build_side_probe_side'"
 _FORMAT = "FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, USE_TMP_FILE false"
 _KEY = "tidegate"
 _SCRATCH = ".scratch"  # Not below a data set: what searches that for files finds hidden ones as well.
@@ -54,8 +53,9 @@ class LakeFiles:
 
     def __init__(self, directory: Path, memory: str = "100MB") -> None:
         self.directory = directory
+        pattern(directory)  # What could be written and not be read is refused at once.
         self._duckdb = duckdb.connect(config={"memory_limit": memory, "temp_directory": str(directory / _SCRATCH)})
-        for setting in _SETTINGS:
+        for setting in IN_ORDER:
             self._duckdb.execute(f"SET {setting}")
 
     def close(self) -> None:

@@ -218,7 +218,7 @@ class Reader:
         """The content of a record; None where it waits, or nobody can read it."""
         unknown = Unknown()
         try:
-            content = decode_frame(frame, unknown)
+            content = decode_frame(frame, unknown, is_verified=True)
             catalogue: Catalogue | None = None
             if isinstance(content, CataloguePart):
                 if self._catalogues.add(content, entry.location):

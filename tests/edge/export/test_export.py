@@ -9,13 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.clock import TimeState
-from edge.export.parquet import convert
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock, TimeKind
 from edge.seal import Loss, LossReason, TimeChange
 from tests.edge.export.conftest import between, export, read, run
@@ -292,13 +290,29 @@ def test_a_disk_that_takes_no_more_leaves_no_half_file(site: Site, form: str) ->
     assert sorted(site.folder.parent.iterdir()) == before
 
 
-def test_a_folder_whose_name_is_a_pattern_is_that_folder(tmp_path: Path) -> None:
-    for name in ("abc", "[a]b*"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "out.csv").write_text(f"time,tag\n2026-01-31 00:00:00,{name}\n")
-    convert(tmp_path / "[a]b*/out.csv", tmp_path / "[a]b*/out.parquet", dict.fromkeys(("time", "tag"), False))
-    (tmp_path / "[a]b*/out.parquet").rename(tmp_path / "out.parquet")
-    assert [row["tag"] for row in read(tmp_path / "out.parquet")] == ["[a]b*"]
+@pytest.mark.parametrize("options", [(), ("--wide",)])
+def test_a_folder_whose_name_is_a_pattern_is_that_folder(site: Site, options: tuple[str, ...]) -> None:
+    site.write()
+    for each in ("spool", "[s]p*"):
+        (site.folder.parent / each).mkdir()
+    output = site.folder.parent / "[s]p*" / "out.parquet"
+
+    result = run(site, output, *options)
+
+    assert result.exit_code == 0, result.output
+    assert len(read(output.rename(site.folder.parent / "out.parquet"))) == (61 if options else 183)
+    assert not list((site.folder.parent / "spool").iterdir())
+
+
+def test_a_name_that_duckdb_cannot_read_is_refused_where_it_has_to(site: Site) -> None:
+    site.write()
+    output = site.folder.parent / "a\\[b].parquet"
+    assert run(site, output).exit_code == 0
+
+    result = run(site, output, "--wide", "--force")
+
+    assert result.exit_code == 1
+    assert "has a backslash and one of [*? in its name" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("options", [["--format", "json"], ["--format=json"], ["--format", "json", "--json"]])

@@ -468,6 +468,11 @@ def test_a_sink_says_how_far_behind_it_is_and_why() -> None:
     seen = [StatusSnapshot(gateway=GatewayStatus(name="it", role="relay"), relay=relay) for relay in relays]
 
     assert "3 MB to go, 90 s behind" in shown(seen[1])
+    gathering = replace(filling, lag_ns=0)
+    relay = RelayStatus(state="up", issuers=issuers, sinks=(gathering,))
+    held = StatusSnapshot(gateway=GatewayStatus(name="it", role="relay"), relay=relay)
+    assert "has all, 3 MB wait in memory for their file" in shown(held)
+    assert "sink historian" not in [each.subject for each in problems_of(held)]
     assert [[(each.subject, each.state, each.text) for each in problems_of(snapshot)] for snapshot in seen] == [
         [("sink historian", "DEGRADED", "its disk is full")],
         [("sink historian", "NOTICE", "90 s behind the archive, 3 MB to go")],

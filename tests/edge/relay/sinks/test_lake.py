@@ -7,8 +7,9 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -16,7 +17,9 @@ from click.testing import CliRunner, Result
 
 from edge.cli import cli
 from edge.relay.shown_values import LONG
+from edge.relay.sinks.feed import SinkFeed
 from edge.relay.sinks.sink import Parcel, Place, SinkRecord, SinkUnreachable
+from edge.testing.clock import ManualClock
 from edge.verify import Verdict
 from tests.support.chains import UTC_NS
 from tests.support.sinks.lake import LakeSubject, write_all
@@ -343,6 +346,34 @@ async def test_a_time_that_parquet_has_no_place_for_is_refused_alone(
     assert lake.read("SELECT DISTINCT seq FROM rows ORDER BY 1") == kept
 
 
+async def test_the_status_says_what_waits_for_its_file(
+    site: Site, plant: SealedPlant, lake: LakeSubject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.relay.sinks.feed._MEASURE_EVERY_S", 0.01)
+    monkeypatch.setattr("edge.relay.sinks.lake._LOOK_EVERY_S", 0.01)
+    hours(plant, 1)
+    await site.receive(plant.records)
+
+    async def in_archive(function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.to_thread(function, *arguments)
+
+    feed = SinkFeed(lake.sink(rows=10_000), site.archive, site.store, in_archive, ManualClock())
+    task = asyncio.create_task(feed.run())
+    while not (waiting := feed.status()).waiting_bytes or waiting.lag_ns or waiting.state != "up":  # noqa: ASYNC110 - a status is asked for
+        await asyncio.sleep(0.01)
+    before = lake.files()
+    monkeypatch.setattr("edge.relay.sinks.lake._SILENT_S", 0.0)
+    while (written := feed.status()).waiting_bytes:  # noqa: ASYNC110 - a status is asked for
+        await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    feed.close()
+
+    assert before == []
+    assert len(lake.files()) == 1
+    assert (waiting.records, written.records) == (len(plant.records), len(plant.records))
+
+
 async def test_a_directory_that_is_not_there_moved_or_used_by_another_relay_is_said(lake: LakeSubject) -> None:
     async def why() -> str:
         with pytest.raises(SinkUnreachable) as raised:
@@ -361,6 +392,10 @@ async def test_a_directory_that_is_not_there_moved_or_used_by_another_relay_is_s
             await session.write(Parcel(records=(), mark="x"))
     lake.directory.rmdir()
     lake.directory.write_text("")
+    unreadable = LakeSubject.create(lake.directory.with_name("a\\[b]"), lake.patch)
+    with pytest.raises(SinkUnreachable, match="has a backslash and one of"):
+        async with unreadable.sink().session():
+            pass
 
     assert used == f"{lake.directory}: another relay writes there; give each a directory of its own"
     assert away == f"{lake.directory}: there is no such directory: make it, or mount the disk that it is on"
