@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 _FILL = """
 import asyncio, json, os, sys
 from pathlib import Path
@@ -65,7 +63,6 @@ with running_postgres() as server:
 """
 
 
-@pytest.mark.exclusive
 def test_a_historian_on_a_disk_that_is_full_says_so_and_gets_everything_once_there_is_room(tmp_path: Path) -> None:
     disk, beside = tmp_path / "disk", tmp_path / "beside"
     disk.mkdir()
