@@ -347,6 +347,36 @@ class ErrorCode(Enum):
         "The archive is whole. Rows and files on the IT side end where the sink stopped.",
         "Do what its reason says. What it missed then comes by itself, from the archive.",
     )
+    KAFKA_UNREACHABLE = _Kind(
+        "TG-R09",
+        "No broker of Kafka answers.",
+        "What Kafka has not acknowledged, the broker of the gateways keeps.",
+        "Start it, or correct host, port and firewall. It is tried again by itself.",
+    )
+    KAFKA_REFUSED = _Kind(
+        "TG-R10",
+        "Kafka does not accept our account or certificate, or we do not accept its certificate.",
+        "What Kafka has not acknowledged, the broker of the gateways keeps.",
+        "Do what the sentence says: correct password, certificate or access list.",
+    )
+    KAFKA_TOPIC = _Kind(
+        "TG-R11",
+        "Kafka does not have the topic.",
+        "What Kafka has not acknowledged, the broker of the gateways keeps.",
+        "Create the topic; no relay does that by itself.",
+    )
+    KAFKA_PARTITIONS = _Kind(
+        "TG-R12",
+        "The topic of Kafka has another number of partitions than it had.",
+        "What Kafka has not acknowledged, the broker of the gateways keeps.",
+        "Compare the cluster that is named. The number is fixed when the topic is created.",
+    )
+    KAFKA_TOO_LARGE = _Kind(
+        "TG-R13",
+        "A message is larger than the topic of Kafka takes.",
+        "What Kafka has not acknowledged, the broker of the gateways keeps.",
+        "Raise max.message.bytes of the topic.",
+    )
     UNIT = _Kind(
         "TG-M01",
         "The systemd unit does not run, or may do more than it needs.",

@@ -1,0 +1,1 @@
+"""Topics of Kafka, as relays that share the load use them."""
