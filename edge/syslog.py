@@ -55,9 +55,9 @@ SECURITY_EVENTS = (
         (Line("uplink.refused", "topic", "/"), Line("view refused")),
     ),
     SecurityEvent(
-        "TG-S03", "A broker, device or database refused the connection, such as for its password.",
+        "TG-S03", "A broker, device, database or Kafka refused the connection, such as for its password.",
         (Line("uplink.refused"), Line("device.refused"), Line("broker lost", "state", "refused"),
-         Line("sink lost", "reason", "it does not let us in")),
+         Line("sink lost", "reason", "it does not let us in"), Line("sink lost", "code", "TG-R10")),
     ),
     SecurityEvent("TG-S04", "The broker sent what the one-way link never carries.", (Line("uplink.inbound"),)),
     SecurityEvent(

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
 
@@ -20,7 +20,7 @@ from edge import logs
 from edge.cli.log_sentences import log_sentence
 from edge.clock import SystemClock
 from edge.config.check import load_relay
-from edge.config.settings import BrokerSettings, RelaySection, RelaySettings
+from edge.config.settings import BrokerSettings, KafkaSettings, RelaySection, RelaySettings, TlsSettings
 from edge.config.sockets import served_at
 from edge.errors import ArchiveRemoved, ConfigError
 from edge.health import (
@@ -45,13 +45,18 @@ from edge.relay.set_aside import set_aside
 from edge.relay.sinks.sink import Sink
 from edge.seal.signed_file import FileSigner
 from edge.syslog import Syslog
-from edge.tls import load_context
+from edge.tls import TlsFiles, load_context
 from edge.units import format_size
 from edge.verify import Verdict
+
+if TYPE_CHECKING:
+    from edge.kafka.client import KafkaAccess
+    from edge.relay.scale.intake import IntakePlan, KafkaIntake
 
 log = get_logger(__name__)
 
 T = TypeVar("T")
+Role = Literal["all", "intake"]
 
 _loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 with suppress(ImportError):
@@ -67,10 +72,18 @@ Example:
   tidegate relay configs/relay.yaml
   tidegate relay /etc/tidegate/relay.yaml --log json
   tidegate relay /etc/tidegate/relay.yaml --set-aside
+  tidegate relay /etc/tidegate/intake-1.yaml --role intake
 
 It runs until SIGTERM or Ctrl-C. Exit code 78: the configuration cannot be used."""
 )
 @click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--role",
+    type=click.Choice(["all", "intake"]),
+    default="all",
+    show_default=True,
+    help="intake: pass records on to Kafka instead, where others verify and archive them.",
+)
 @click.option("--missing-to", type=click.Path(path_type=Path, dir_okay=False),
               help="Keep the ranges that are missing in a file, for tidegate resend on the gateway.")  # fmt: skip
 @click.option("--log", "log_format", type=click.Choice(["auto", "json", "console"]), help="How log lines look.")
@@ -78,8 +91,9 @@ It runs until SIGTERM or Ctrl-C. Exit code 78: the configuration cannot be used.
 @click.option("--set-aside", "is_setting_aside", is_flag=True,
               help="Do not receive: move records that cannot be proven out of the archive, and end.")  # fmt: skip
 def command(
-    config: Path, *, missing_to: Path | None, log_format: logs.Format | None, as_json: bool, is_setting_aside: bool
-) -> None:
+    config: Path, *, role: Role, missing_to: Path | None, log_format: logs.Format | None, as_json: bool,
+    is_setting_aside: bool,
+) -> None:  # fmt: skip
     """Receive records from the broker, verify them, and keep those that are authentic.
 
     CONFIG is a relay's configuration file.
@@ -93,7 +107,7 @@ def command(
                    send=syslog.take if syslog else None)  # fmt: skip
     try:
         with asyncio.Runner(loop_factory=_loop_factory) as runner:
-            runner.run(_run(settings, missing_to))
+            runner.run(_run(settings, role, missing_to))
     except ArchiveRemoved as removed:  # Raised once more when the archive is closed.
         log.error("archive removed", reason=str(removed))  # noqa: TRY400 - The sentence says it all.
         raise click.ClickException(str(removed)) from None
@@ -151,17 +165,45 @@ def plan(settings: RelaySettings) -> RelayPlan:
     )
 
 
+def intake_plan(settings: RelaySettings) -> IntakePlan:
+    """The settings of an intake, ready for use. Raises ConfigError."""
+    from edge.relay.scale.intake import IntakePlan
+
+    relay = settings.relay
+    kafka = needed(relay.kafka, "kafka")
+    return IntakePlan(
+        broker=_address(needed(relay.mqtt, "mqtt"), f"tidegate-relay-{relay.name}", "relay.mqtt.tls"),
+        kafka=kafka_access(kafka, relay.name),
+        topic=f"{kafka.prefix}records",
+        partitions=kafka.partitions,
+        gateways=tuple(relay.gateways),
+        quarantine=relay.quarantine,
+        metrics=relay.status.metrics_files,
+    )
+
+
+def kafka_access(kafka: KafkaSettings, relay: str) -> KafkaAccess:
+    """The way to Kafka, with the name of the relay as client id. Raises ConfigError."""
+    from edge.kafka.client import KafkaAccess
+
+    sasl = kafka.sasl
+    return KafkaAccess(
+        servers=tuple(kafka.servers),
+        client_id=f"tidegate-{relay}",
+        tls=_files(kafka.tls, "relay.kafka.tls"),
+        mechanism=sasl.mechanism if sasl else None,
+        account=sasl.account if sasl else "",
+        password=partial(_secret, sasl.password) if sasl else str,
+    )
+
+
 def _sinks(relay: RelaySection) -> Iterator[Sink]:
     """The sinks that are set: a new one is a section of the settings, and some lines here."""
     if (to := relay.sinks.historian) is not None:
         from edge.relay.sinks.historian import Historian
         from edge.relay.sinks.historian_session import HistorianPlan, Rename
 
-        files = None
-        if to.tls != "off":
-            where = "relay.sinks.historian.tls"
-            files = tls_files(to.tls.ca, to.tls.certificate, to.tls.key, to.tls.crl, settings=where, minimum="1.2")
-            load_context(files)
+        files = _files(to.tls, "relay.sinks.historian.tls")
         yield Historian(HistorianPlan(
             name="historian", relay=relay.name, host=to.host, port=to.port, database=to.database, account=to.account,
             password=partial(_secret, to.password) if to.password else None, tls=files,
@@ -192,29 +234,39 @@ def _retention(relay: RelaySection) -> RetentionPlan | None:
     return RetentionPlan(relay=relay.name, signer=signer, age_ns=keep.age, size_bytes=keep.size)
 
 
-async def _run(settings: RelaySettings, missing_to: Path | None) -> None:
+async def _run(settings: RelaySettings, role: Role, missing_to: Path | None) -> None:
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
     try:
-        await _serve(settings, missing_to)
+        await _serve(settings, role, missing_to)
     except asyncio.CancelledError:
         task.uncancel()
 
 
-async def _serve(settings: RelaySettings, missing_to: Path | None) -> None:
+async def _serve(settings: RelaySettings, role: Role, missing_to: Path | None) -> None:
     clock = SystemClock()
     started_ns = clock.boot_ns()
     notifier = Notifier.from_environment()
     async with AsyncExitStack() as stack:
         stack.callback(notifier.close)
-        relay = await stack.enter_async_context(Relay(replace(plan(settings), missing_to=missing_to), clock))
+        relay: Relay | KafkaIntake
+        if role == "intake":
+            from edge.relay.scale.intake import KafkaIntake
+
+            relay = intake = await stack.enter_async_context(KafkaIntake(intake_plan(settings), clock))
+            snapshot = partial(_intake_snapshot, settings, intake)
+        else:
+            relay = whole = await stack.enter_async_context(
+                Relay(replace(plan(settings), missing_to=missing_to), clock)
+            )
+            snapshot = partial(_snapshot, settings, whole)
         stack.callback(notifier.stopping)
 
         def state() -> StatusSnapshot:
-            return _snapshot(settings, relay, clock.boot_ns() - started_ns)
+            return snapshot(clock.boot_ns() - started_ns)
 
         await stack.enter_async_context(StatusServer(_status_socket(settings.relay), state))
         status = settings.relay.status
@@ -232,20 +284,31 @@ def _status_socket(relay: RelaySection) -> Path:
     return relay.status.socket or served_at(relay.name, "status", relay.own_socket)
 
 
+def _process(settings: RelaySettings, uptime_ns: int) -> GatewayStatus:
+    return GatewayStatus(
+        name=settings.relay.name,
+        role="relay",
+        version=version("tidegate"),
+        pid=os.getpid(),
+        uptime_ns=uptime_ns,
+        resident_bytes=resident_bytes(),
+        log_warnings=logs.counts["warning"],
+        log_errors=logs.counts["error"],
+    )
+
+
+def _intake_snapshot(settings: RelaySettings, intake: KafkaIntake, uptime_ns: int) -> StatusSnapshot:
+    certificates = tuple(each.status() for each in intake.certificates)
+    return StatusSnapshot(gateway=_process(settings, uptime_ns), relay=intake.status(), certificates=certificates)
+
+
 def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> StatusSnapshot:
     report = relay.report()
     return StatusSnapshot(
-        gateway=GatewayStatus(
-            name=settings.relay.name,
-            role="relay",
-            version=version("tidegate"),
-            pid=os.getpid(),
-            uptime_ns=uptime_ns,
-            resident_bytes=resident_bytes(),
+        gateway=replace(
+            _process(settings, uptime_ns),
             disk_written_bytes=report.disk_written_bytes,
             disk_bytes_per_day=report.disk_bytes_per_day,
-            log_warnings=logs.counts["warning"],
-            log_errors=logs.counts["error"],
         ),
         relay=RelayStatus(
             broker=report.broker,
@@ -289,18 +352,20 @@ def _issuer(report: GatewayReport) -> IssuerStatus:
     )
 
 
+def _files(tls: Literal["off"] | TlsSettings, settings: str) -> TlsFiles | None:
+    if tls == "off":
+        return None
+    files = tls_files(tls.ca, tls.certificate, tls.key, tls.crl, settings=settings, minimum="1.2")
+    load_context(files)  # What cannot be used is said at the start; later ones are said when they are needed.
+    return files
+
+
 def _address(broker: BrokerSettings, client_id: str, settings: str) -> BrokerAccess:
-    files = None
-    if broker.tls != "off":
-        files = tls_files(
-            broker.tls.ca, broker.tls.certificate, broker.tls.key, broker.tls.crl, settings=settings, minimum="1.2"
-        )  # fmt: skip
-        load_context(files)  # What cannot be used is said at the start; later ones are said when they are needed.
     return BrokerAccess(
         host=broker.host,
         port=broker.port,
         client_id=client_id,
-        tls=files,
+        tls=_files(broker.tls, settings),
         username=broker.username,
         password=broker.password.read().strip() if broker.password else None,
         keep_alive_s=broker.keep_alive // 10**9,

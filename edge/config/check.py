@@ -246,6 +246,9 @@ def gateway_warnings(settings: GatewaySettings, root: Node) -> Iterator[Problem]
 
 def _missing_libraries(root: Node) -> Iterator[Problem]:
     relay = root["relay"]
+    kafka = relay["kafka"] if relay is not None else None
+    if kafka is not None and kafka.content is not None and find_spec("confluent_kafka") is None:
+        yield kafka.problem("needs confluent-kafka, which is not installed; install 'tidegate[kafka]'")
     sinks = relay["sinks"] if relay is not None else None
     for sink, (library, remedy) in _SINK_LIBRARIES.items():
         written = sinks[sink] if sinks is not None else None

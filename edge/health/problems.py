@@ -59,7 +59,7 @@ def verdict_of(snapshot: StatusSnapshot, problems: tuple[Problem, ...]) -> Verdi
     devices, relay = snapshot.devices, snapshot.relay
     names = {device.name for device in devices}  # A device may be called as a part is.
     down = {problem.subject for problem in problems if problem.state == "DOWN"} - names
-    if down & {"buffer", "gateway", "broker", "archive"} or (
+    if down & {"buffer", "gateway", "broker", "archive", "sink kafka"} or (
         devices and all(device.state in ("down", "resting") for device in devices)
     ):
         return "DOWN"
@@ -79,7 +79,7 @@ def problems_of(snapshot: StatusSnapshot, command_version: str = "") -> tuple[Pr
         *(_uplink(snapshot.uplink) if snapshot.uplink else _uplink_apart(snapshot)),
         *(_clock(snapshot.clock) if snapshot.clock else ()),
         *(_relay(snapshot.relay) if snapshot.relay else ()),
-        *(problem for sink in (snapshot.relay.sinks if snapshot.relay else ()) for problem in _sink(sink)),
+        *(_sinks(snapshot.relay) if snapshot.relay else ()),
         *_certificates(snapshot),
     ]
     return tuple(sorted(found, key=lambda problem: ("DOWN", "DEGRADED", "NOTICE").index(problem.state)))
@@ -272,14 +272,21 @@ def _relay(relay: RelayStatus) -> Iterator[Problem]:
             yield Problem(subject="view", state="NOTICE", text=text, code=ErrorCode.VIEW_BEHIND.id)
 
 
-def _sink(sink: SinkStatus) -> Iterator[Problem]:
+def _sinks(relay: RelayStatus) -> Iterator[Problem]:
+    for sink in relay.sinks:
+        yield from _sink(sink, is_only=relay.is_intake)
+
+
+def _sink(sink: SinkStatus, *, is_only: bool) -> Iterator[Problem]:
+    """Problems of a sink; where it is the only one, as of an intake, nothing is kept without it."""
     subject, lost = f"sink {sink.name}", sink.refused + sink.skipped
     if sink.state != "up":
-        yield Problem(subject=subject, state="DEGRADED", text=sink.reason, code=sink.code or ErrorCode.SINK_BEHIND.id)
-    elif sink.lag_ns > _SINK_LATE_NS:
+        yield Problem(subject=subject, state="DOWN" if is_only else "DEGRADED", text=sink.reason,
+                      code=sink.code or ErrorCode.SINK_BEHIND.id)  # fmt: skip
+    elif sink.lag_ns > _SINK_LATE_NS and not is_only:
         text = f"{age(sink.lag_ns)} behind the archive, {format_size(sink.waiting_bytes)} to go"
         yield Problem(subject=subject, state="NOTICE", text=text, code=ErrorCode.SINK_BEHIND.id)
-    if lost:
+    if lost and not is_only:
         yield Problem(subject=subject, state="DEGRADED", code=ErrorCode.SINK_BEHIND.id,
                       text=f"{counted(lost, 'record')} of the archive not written since the start",
                       remedy="its log says which, and why")  # fmt: skip

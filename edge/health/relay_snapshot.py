@@ -127,6 +127,11 @@ class RelayStatus:
     sinks: tuple[SinkStatus, ...] = ()
 
     @property
+    def is_intake(self) -> bool:
+        """Whether it passes records on to Kafka and archives none."""
+        return not self.archive and any(sink.name == "kafka" for sink in self.sinks)
+
+    @property
     def unwritable(self) -> str:
         """What is to be said of an archive that cannot be written; empty while it can."""
         if self.unwritable_since_ns is None:

@@ -200,7 +200,8 @@ def _relay(relay: RelayStatus) -> Iterator[tuple[str, str]]:
     late = f", {relay.not_durable:,} messages not durable yet" if relay.not_durable else ""
     word = "DOWN" if relay.unwritable else "ok"
     stored = f"{relay.archived_records:,} records ({format_size(relay.archived_bytes)}) since the start"
-    yield "archive", f"{word}, {stored}{free}{late}"
+    if not relay.is_intake:
+        yield "archive", f"{word}, {stored}{free}{late}"
     if view := relay.view:
         behind = "shows all that is archived"
         if view.waiting or view.oldest_age_ns:

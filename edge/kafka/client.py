@@ -26,6 +26,9 @@ _MAY_NOT = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATIO
 _NO_TOPIC = {KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART}  # noqa: SLF001
 _NO_PARTITION = {KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001
 
+_FEW_COPIES = {KafkaError.NOT_ENOUGH_REPLICAS, KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+               KafkaError.KAFKA_STORAGE_ERROR}  # fmt: skip
+
 
 class KafkaUnreachable(TidegateError):
     """Time or operations heal it: what was not taken is kept where it came from."""
@@ -110,6 +113,11 @@ class KafkaLink:
             code, reason = (
                 ErrorCode.KAFKA_TOO_LARGE,
                 f"topic {topic} takes no message so large; raise max.message.bytes",
+            )
+        elif number in _FEW_COPIES:
+            code, reason = (
+                ErrorCode.KAFKA_UNREACHABLE,
+                f"too few of its brokers keep topic {topic}; start the others, and look at their disks",
             )
         else:
             code, reason = self._of_connection(error)

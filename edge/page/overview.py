@@ -225,6 +225,8 @@ def _relay_facts(answer: StatusSnapshot) -> Iterator[tuple[str, str]]:
     if relay is None:
         return
     yield "Broker", relay.broker
+    if relay.is_intake:
+        return
     yield "Archive", relay.archive
     yield "Archived", f"{counted(relay.archived_records, 'record')}, {format_size(relay.archived_bytes)}"
     if relay.free_bytes is not None:

@@ -32,7 +32,7 @@ _ACCEPTED = frozenset({Verdict.AUTHENTIC, Verdict.FORK})
 _ARCHIVED = _ACCEPTED | {Verdict.LINKED}
 _UNKNOWN = "unknown"
 
-_LOG_AGAIN_AFTER_NS = 60 * 10**9
+LOG_AGAIN_AFTER_NS = 60 * 10**9
 
 
 @dataclass(slots=True)
@@ -138,7 +138,7 @@ class Intake:
             frame = parse(message.data)
         except Garbage:
             frame = None  # The verifier says why.
-        if frame is not None and (reason := _mismatch(frame.issuer, message.topic)):
+        if frame is not None and (reason := mismatch(frame.issuer, message.topic)):
             self._refuse(message, reason, _issuer_of_topic(message.topic))
             return
         first, *later = self._judge(message.data, message.arrived_ns, frame)
@@ -265,7 +265,7 @@ class Intake:
         key = (issuer if self._is_known(issuer) else _UNKNOWN, what)
         if now_ns < self._log_again_ns.get(key, 0):
             return False
-        self._log_again_ns[key] = now_ns + _LOG_AGAIN_AFTER_NS
+        self._log_again_ns[key] = now_ns + LOG_AGAIN_AFTER_NS
         return True
 
     def _counts_of(self, judgement: Judgement) -> IssuerCounts:
@@ -297,7 +297,7 @@ def _issuer_of_topic(topic: str) -> str:
     return ISSUER_PREFIX + gateway if (gateway := gateway_of(topic)) else ""
 
 
-def _mismatch(issuer: str, topic: str) -> str:
+def mismatch(issuer: str, topic: str) -> str:
     """Why a record cannot have come from the gateway that it names; empty where it can."""
     if not issuer.startswith(ISSUER_PREFIX) or not is_gateway_name(issuer.removeprefix(ISSUER_PREFIX)):
         return f"no gateway can have the name {issuer!r}"

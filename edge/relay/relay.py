@@ -162,7 +162,7 @@ class Relay:
 
     def __init__(self, plan: RelayPlan, clock: Clock | None = None) -> None:
         self._chains: dict[str, tuple[bytes, ...]] = {}
-        self._certificates = CertificateMonitor(_log_expiry)
+        self._certificates = CertificateMonitor(log_expiry)
         plan = replace(plan, broker=self._observed("", plan.broker))
         if plan.view is not None:
             plan = replace(plan, view=replace(plan.view, broker=self._observed("view", plan.view.broker)))
@@ -450,7 +450,8 @@ class Relay:
         return await asyncio.get_running_loop().run_in_executor(self._disk, lambda: function(*args, **kwargs))
 
 
-def _log_expiry(kind: str, subject: str, data: Mapping[str, str | int]) -> None:
+def log_expiry(kind: str, subject: str, data: Mapping[str, str | int]) -> None:
+    """Log that a certificate ends soon, or has ended."""
     write = log.error if kind == "cert.expired" else log.warning
     whose = "the relay's" if data["whose"] == "ours" else data["whose"]
     write(kind, subject=subject, **{**data, "whose": whose})

@@ -352,6 +352,16 @@ def test_a_sink_whose_library_is_not_installed_is_a_problem_with_its_line_beside
     assert found == [needs, "relay.yaml:5:29: relay.sinks.lake.kepe: unknown key; did you mean keep?"]
 
 
+def test_kafka_without_its_library_is_a_problem_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "relay.yaml").write_text(f"relay: {{name: r, {BROKER}, {KAFKA}}}\n")
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+
+    (problem,) = check(tmp_path / "relay.yaml").errors
+
+    assert (problem.path, problem.line) == ("relay.kafka", 1)
+    assert problem.message == "needs confluent-kafka, which is not installed; install 'tidegate[kafka]'"
+
+
 def test_going_without_tls_beyond_this_machine_is_a_warning(checked: Check) -> None:
     text = ONE.replace("127.0.0.1", "192.0.2.1") + "      - {every: 1 s, tags: [{name: a, address: 1}]}\n"
 
