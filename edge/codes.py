@@ -377,6 +377,12 @@ class ErrorCode(Enum):
         "What Kafka has not acknowledged, the broker of the gateways keeps.",
         "Raise max.message.bytes of the topic.",
     )
+    KAFKA_LOST_RECORDS = _Kind(
+        "TG-R14",
+        "Kafka does not have records that it had acknowledged, after an election of a broker that was behind.",
+        "What workers had taken is archived and stored. What none had taken is gone from Kafka, and shows as missing.",
+        "On each gateway that misses records: tidegate resend. Set unclean.leader.election.enable to false.",
+    )
     UNIT = _Kind(
         "TG-M01",
         "The systemd unit does not run, or may do more than it needs.",

@@ -116,6 +116,14 @@ CREATE TABLE correction (
 );
 -- Those that came before are in the archive: it is read again, and what is written already is left out.
 UPDATE mark SET mark = '' WHERE EXISTS (SELECT FROM event WHERE kind = 'time' AND data ->> 'correction_ns' IS NOT NULL);
+-- Of workers that share the gateways: how far each share of them is taken, and what its next owner needs.
+CREATE TABLE share (
+    consumers text, part int, owner text NOT NULL, generation bigint NOT NULL, next_offset bigint, last_hash bytea,
+    PRIMARY KEY (consumers, part)
+);
+CREATE TABLE carried (
+    consumers text, part int, key text, value bytea NOT NULL, PRIMARY KEY (consumers, part, key)
+);
 INSERT INTO version VALUES (2);
 \endif
 

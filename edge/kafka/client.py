@@ -60,11 +60,16 @@ class KafkaAccess:
 
 
 class KafkaLink:
-    """One client's settings, and the reason why it does not get on."""
+    """One client's settings, and the reason why it does not get on.
+
+    Attributes:
+        is_down: no broker could be reached since somebody set it back.
+    """
 
     def __init__(self, access: KafkaAccess) -> None:
         self._access = access
         self._reason: KafkaError | None = None
+        self.is_down = False
 
     def configuration(self, **more: Any) -> dict[str, Any]:
         """For a producer, consumer or administrator of confluent_kafka; `more` has underscores for dots.
@@ -128,6 +133,7 @@ class KafkaLink:
         _log.debug("Kafka's client said", reason=form % words)
 
     def _keep(self, error: KafkaError) -> None:
+        self.is_down = self.is_down or error.code() == KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001
         if error.code() not in _SAID_LATER:
             self._reason = error
 

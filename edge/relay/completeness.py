@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 SILENT_AFTER_HEARTBEATS = 2.5
@@ -50,6 +50,16 @@ class Completeness:
         """A record of this gateway arrived; after STOP its silence is expected."""
         self._last_record_ns[issuer] = now_ns
         (self.stopped.add if is_stop else self.stopped.discard)(issuer)
+
+    def follow(self, issuers: Mapping[str, bool], now_ns: int) -> None:
+        """Expect records of these gateways if they run, and of no others."""
+        for issuer in self._last_record_ns.keys() - issuers.keys():
+            del self._last_record_ns[issuer]
+            self.silent.discard(issuer)
+            self.stopped.discard(issuer)
+        for issuer, is_running in issuers.items():
+            if is_running:
+                self._last_record_ns.setdefault(issuer, now_ns)
 
     def age_ns(self, issuer: str, now_ns: int) -> int | None:
         """Time since the last record of this gateway arrived; None before the first."""

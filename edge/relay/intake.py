@@ -129,6 +129,14 @@ class Intake:
             self._update_verdict(judgement)
         return distrusted
 
+    def forget(self, issuer: str) -> None:
+        """Know nothing of a gateway any more: another relay went on with it."""
+        counts = self.counts.pop(issuer, None)
+        self._undecided = {key: each for key, each in self._undecided.items() if each.counts is not counts}
+        for digest in self._waiting.on_topic(records_topic(issuer)):
+            self._waiting.take(digest)
+        self._verifier.forget(issuer)
+
     def forget_decided(self) -> None:
         """Forget archived records that the verifier let go: their verdict stays as it is."""
         self._undecided = {key: each for key, each in self._undecided.items() if self._verifier.is_undecided(key)}
@@ -290,6 +298,11 @@ def _is_newest(judgement: Judgement, until_ns: int | None, counts: IssuerCounts)
     if judgement.epoch == counts.epoch or not counts.epoch:
         return judgement.seq >= counts.seq
     return until_ns is not None and until_ns > counts.until_ns
+
+
+def records_topic(issuer: str) -> str:
+    """The topic below which the records of a gateway come."""
+    return f"tidegate/v1/{issuer.removeprefix(ISSUER_PREFIX)}/"
 
 
 def _issuer_of_topic(topic: str) -> str:

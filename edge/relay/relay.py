@@ -41,8 +41,7 @@ from edge.relay.intake import IssuerCounts
 from edge.relay.retention import NotRemovable, RetentionPlan, due, examine
 from edge.relay.sinks.feed import SinkFeed
 from edge.relay.sinks.sink import Sink
-from edge.relay.source import FromBroker, SourceState
-from edge.relay.store import RelayStore
+from edge.relay.source import FromBroker, Source, SourceState
 from edge.relay.waiting import ReceivedMessage
 from edge.seal import ConfigChange, Event, Gap, Loss
 from edge.seal.record import ISSUER_PREFIX
@@ -69,6 +68,7 @@ class RelayPlan:
 
     Attributes:
         trust: files and directories of trust anchors.
+        broker: where messages come from, unless the relay is given another source.
         heartbeat_ns: the longest silence of a gateway that works.
         quarantine_bytes: most bytes of refused messages that are kept.
         waiting_bytes: most bytes of one gateway's records that cannot be judged yet.
@@ -81,7 +81,7 @@ class RelayPlan:
 
     archive: Path
     trust: Sequence[TrustFile]
-    broker: BrokerAccess
+    broker: BrokerAccess | None = None
     view: ViewPlan | None = None
     heartbeat_ns: int = 10 * 10**9
     quarantine_bytes: int = 64 * 2**20
@@ -160,15 +160,19 @@ class RelayReport:
 class Relay:
     """Receives, verifies, archives and shows records while its block is open and `run` runs."""
 
-    def __init__(self, plan: RelayPlan, clock: Clock | None = None) -> None:
+    def __init__(self, plan: RelayPlan, clock: Clock | None = None, source: Source | None = None) -> None:
         self._chains: dict[str, tuple[bytes, ...]] = {}
         self._certificates = CertificateMonitor(log_expiry)
-        plan = replace(plan, broker=self._observed("", plan.broker))
+        if plan.broker is not None:
+            plan = replace(plan, broker=self._observed("", plan.broker))
         if plan.view is not None:
             plan = replace(plan, view=replace(plan.view, broker=self._observed("view", plan.view.broker)))
         self._plan = plan
         self._clock = clock or SystemClock()
-        self._source = FromBroker(plan.broker, self._clock, plan.gateways)
+        if source is None:
+            assert plan.broker is not None
+            source = FromBroker(plan.broker, self._clock, plan.gateways)
+        self._source = source
         self._started_ns = self._clock.utc_ns()
         self._disk = ThreadPoolExecutor(1, "archive")
         self._completeness = Completeness(plan.heartbeat_ns)
@@ -188,10 +192,10 @@ class Relay:
         plan = self._plan
         try:
             self._trust = await self._state_of_trust()
-            self.store = await self.in_store(
-                RelayStore, plan.archive, plan.trust, quarantine_bytes=plan.quarantine_bytes,
+            self.store = await self._source.open(self.in_store, lambda kind: kind(
+                plan.archive, plan.trust, quarantine_bytes=plan.quarantine_bytes,
                 waiting_bytes=plan.waiting_bytes, view=plan.view, retention=plan.retention,
-            )  # fmt: skip
+            ))  # fmt: skip
         except BaseException:
             self._disk.shutdown(wait=False)
             raise
@@ -336,6 +340,8 @@ class Relay:
 
     async def _check_completeness(self) -> None:
         while True:
+            if (owned := self.store.owned_issuers()) is not None:
+                self._completeness.follow(owned, self._clock.boot_ns())
             missing = [each for each in await self.in_store(self.store.missing) if self._plan.is_for(each.issuer)]
             self._checks += 1
             if self._plan.missing_to is not None:
@@ -424,16 +430,17 @@ class Relay:
         return replace(broker, on_chain=note)
 
     async def _held(self) -> list[HeldCertificate]:
-        brokers = {"": self._plan.broker, **({"view": self._plan.view.broker} if self._plan.view else {})}
+        brokers = {"": self._plan.broker, "view": self._plan.view.broker if self._plan.view else None}
         found: list[HeldCertificate] = []
         for part, broker in brokers.items():
-            if broker.tls is not None:
+            if broker is not None and broker.tls is not None:
                 ours = await asyncio.to_thread(in_use, broker.tls)
                 chain = self._chains.get(part, ())
                 found += [HeldCertificate(part, each) for each in with_peer(ours, chain, "the broker's")]
         if self._plan.metrics is not None:
             shown = await asyncio.to_thread(in_use, self._plan.metrics)
             found += [HeldCertificate("", each) for each in shown]
+        found += [HeldCertificate("", each) for each in await asyncio.to_thread(self._source.certificates)]
         for sink in self._plan.sinks:
             found += [HeldCertificate(sink.name, each) for each in await asyncio.to_thread(sink.certificates)]
         # All connections may have the same authority, and those to brokers the same broker.

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from secrets import SystemRandom
 from typing import Literal, NoReturn, Protocol
 
 from edge.clock import Clock
-from edge.errors import BrokerRefused, BrokerUnreachable, TidegateError
+from edge.errors import BrokerRefused, BrokerUnreachable, ErrorCode
 from edge.logs import get_logger
 from edge.mqtt.access import BrokerAccess
 from edge.relay.connection import Reconnecting
 from edge.relay.receive import Arrival, Receiver, subscribe
+from edge.relay.sinks.feed import InArchive
+from edge.relay.store import RelayStore
 from edge.relay.waiting import ReceivedMessage
 from edge.tls import Certificate, in_use
 
 log = get_logger(__name__)
 
 SourceState = Literal["up", "down", "refused"]
+
+
+OpenStore = Callable[[type[RelayStore]], RelayStore]
+"""Opens an archive of a kind. Raises ConfigError."""
 
 
 class Keeper(Protocol):
@@ -50,12 +56,12 @@ class SourceStatus:
             log.info("subscribed", broker=self.address)
         self.state, self.reason, self.code = "up", "", ""
 
-    def lost(self, error: TidegateError, reason: str, delay_s: float, *, is_refused: bool) -> None:
+    def lost(self, reason: str, code: ErrorCode | None, delay_s: float, *, is_refused: bool) -> None:
         """It gives none for this reason, and is tried again after a delay."""
         state: SourceState = "refused" if is_refused else "down"
         if (state, reason) != (self.state, self.reason):  # Once, not on every attempt.
-            log.warning("broker lost", state=state, reason=reason, code=str(error.code), retry_s=round(delay_s, 1))
-        self.state, self.reason, self.code = state, reason, str(error.code)
+            log.warning("broker lost", state=state, reason=reason, code=str(code or ""), retry_s=round(delay_s, 1))
+        self.state, self.reason, self.code = state, reason, str(code or "")
 
 
 class Source(Protocol):
@@ -66,6 +72,9 @@ class Source(Protocol):
     @property
     def not_durable(self) -> int:
         """Number of messages received and not durable yet."""
+
+    async def open(self, in_archive: InArchive, open_store: OpenStore) -> RelayStore:
+        """Open the archive that its messages are kept in. Raises ConfigError."""
 
     async def run(self, keeper: Keeper) -> NoReturn:
         """Work until cancelled."""
@@ -88,6 +97,10 @@ class FromBroker:
         """See `Source.not_durable`."""
         return self._keeping + (self._receiver.waiting if self._receiver else 0)
 
+    async def open(self, in_archive: InArchive, open_store: OpenStore) -> RelayStore:
+        """See `Source.open`."""
+        return await in_archive(open_store, RelayStore)
+
     def certificates(self) -> Sequence[Certificate]:
         """See `Source.certificates`."""
         return () if self._broker.tls is None else in_use(self._broker.tls)
@@ -105,7 +118,7 @@ class FromBroker:
                         await self._keep(self._receiver, arrivals, keeper)
             except (BrokerRefused, BrokerUnreachable) as error:
                 reason, delay_s = reconnecting.lost(error)
-                self.status.lost(error, reason, delay_s, is_refused=isinstance(error, BrokerRefused))
+                self.status.lost(reason, error.code, delay_s, is_refused=isinstance(error, BrokerRefused))
                 self._receiver = None
             await asyncio.sleep(delay_s)
 

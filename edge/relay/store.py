@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from edge.seal.record import ISSUER_PREFIX, RELAY_PREFIX
 from edge.verify import RangeVerdict, Trust, Verdict, Verifier
 from edge.verify.trust import TrustFile
 
-_FORMAT = 5
+_FORMAT = 6
 
 log = get_logger(__name__)
 
@@ -149,6 +149,10 @@ class RelayStore:
         for epoch in sorted(self._verifier.report().epochs, key=lambda each: each.tail_ns or 0):
             tails[epoch.issuer] = epoch.tail
         return [issuer for issuer, tail in tails.items() if tail is not RangeVerdict.CLOSED]
+
+    def owned_issuers(self) -> Mapping[str, bool] | None:
+        """The issuers that others may go on with later, and if they ran; None where all are this relay's for good."""
+        return None
 
     def missing(self) -> list[Missing]:
         """Every range that is known to have existed and did not arrive, declared lost or not."""

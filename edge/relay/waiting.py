@@ -55,6 +55,10 @@ class Waiting:
                 return  # The end was torn: it was never acknowledged.
             yield ReceivedMessage(topic, data, arrived_ns)
 
+    def on_topic(self, prefix: str) -> dict[bytes, ReceivedMessage]:
+        """What waits and came on a topic that begins so, by hash."""
+        return {digest: each for digest, each in self._messages.items() if each.topic.startswith(prefix)}
+
     def put(self, digest: bytes, message: ReceivedMessage) -> None:
         """Hold a message for the next sync."""
         self._messages[digest] = message

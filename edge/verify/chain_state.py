@@ -19,12 +19,13 @@ from edge.seal.keys import PublicKey
 from edge.seal.payloads import Checkpoint, ConfigChange, Epoch, Event, Gap, KeyChange, Stop, TimeChange
 from edge.seal.record import RecordType
 from edge.sentences import stretch_of
-from edge.verify.runs import Hashes, Run, Runs
+from edge.verify.runs import UNKNOWN, Hashes, Run, Runs
 from edge.verify.undecided import UndecidedRecord
 from edge.verify.verdicts import Verdict
 from edge.verify.window import Bounds, Window
 
 _WRONG_NS, _CORRECTED_KEPT = 10**9, 100  # Of times that were corrected later.
+_MOVED_HASHES = 64
 
 
 @dataclass(slots=True)
@@ -164,7 +165,7 @@ class ChainState:
             return [*self._fork(seq, held, digest), *self._claim(seq - 1, prev)]
         below, above = self.runs.at(seq - 1), self.runs.at(seq + 1)
         forked = []
-        if below is not None and below.last_hash != prev:
+        if below is not None and below.last_hash not in (prev, UNKNOWN):
             forked += self._fork(seq - 1, below.last_hash, claimed=prev)
         if above is not None and above.prev != digest:
             forked += self._fork(seq, digest, claimed=above.prev)
@@ -242,13 +243,15 @@ class ChainState:
 
     # Snapshot
 
-    def snapshot(self) -> dict[str, Any]:
-        """Plain values for the snapshot of the verifier."""
+    def snapshot(self, *, moves: bool) -> dict[str, Any]:
+        """Plain values for the snapshot of the verifier; of one that moves, only the newest hashes."""
+        hashes = {} if moves else self.hashes.snapshot()
+        recent = self.hashes.recent(self.runs.last, _MOVED_HASHES) if moves else []
         return {
             "issuer": self.issuer, "epoch": self.epoch, "identity": self.identity.raw if self.identity else None,
             "final": self.is_identity_final, "certificates": self.certificates,
             "began_ns": self.began_ns, "runs": self.runs.snapshot(),
-            "linked": [list(each) for each in self.linked], "hashes": self.hashes.snapshot(), "forks": self.forks,
+            "linked": [list(each) for each in self.linked], "hashes": hashes, "recent": recent, "forks": self.forks,
             "existed_to": self.existed_to, "next": self.next_epoch,
             "claims": {seq: sorted(claims) for seq, claims in self.claims.items()}, "facts": self.summary.snapshot(),
             "rejected": {str(verdict): count for verdict, count in self.rejected.items()},
@@ -265,6 +268,7 @@ class ChainState:
         self.runs.restore(kept["runs"])
         self.linked = IntervalSet((first, last) for first, last in kept["linked"])
         self.hashes.restore(kept["hashes"])
+        self.hashes.restore_recent(self.runs.last, kept["recent"])
         self.forks = {seq: dict(hashes) for seq, hashes in kept["forks"].items()}
         self.existed_to, self.next_epoch = kept["existed_to"], kept["next"]
         self.claims = {seq: set(claims) for seq, claims in kept["claims"].items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 HASH_BYTES = 32
 _PAGE_RECORDS = 256
-_UNKNOWN = bytes(HASH_BYTES)
+UNKNOWN = bytes(HASH_BYTES)
 
 
 class Hashes:
@@ -32,19 +32,20 @@ class Hashes:
 
     def get(self, seq: int) -> bytes | None:
         """The hash of a record, or None where it is no longer known."""
+        digest = self._in_memory(seq)
+        return digest if digest or self._elsewhere is None else self._elsewhere(seq)
+
+    def _in_memory(self, seq: int) -> bytes | None:
         number, at = divmod(seq, _PAGE_RECORDS)
         page = self._pages.get(number)
-        if page is not None:
-            digest = bytes(page[at * HASH_BYTES : (at + 1) * HASH_BYTES])
-            if digest != _UNKNOWN:
-                return digest
-        return None if self._elsewhere is None else self._elsewhere(seq)
+        digest = UNKNOWN if page is None else bytes(page[at * HASH_BYTES : (at + 1) * HASH_BYTES])
+        return None if digest == UNKNOWN else digest
 
     def forget(self, seq: int) -> None:
         """Drop the hash of a record that is no longer accepted."""
         number, at = divmod(seq, _PAGE_RECORDS)
         if number in self._pages:
-            self._pages[number][at * HASH_BYTES : (at + 1) * HASH_BYTES] = _UNKNOWN
+            self._pages[number][at * HASH_BYTES : (at + 1) * HASH_BYTES] = UNKNOWN
 
     def snapshot(self) -> dict[int, bytes]:
         """The pages, for the snapshot of the verifier."""
@@ -53,6 +54,16 @@ class Hashes:
     def restore(self, pages: dict[int, bytes]) -> None:
         """Restore the pages of `snapshot`."""
         self._pages = {number: bytearray(page) for number, page in pages.items()}
+
+    def recent(self, last: int, count: int) -> list[bytes]:
+        """The hashes of so many places up to one, as far as they are in memory, for another verifier."""
+        found = (self._in_memory(seq) for seq in range(max(0, last - count + 1), last + 1))
+        return [digest or UNKNOWN for digest in found]
+
+    def restore_recent(self, last: int, hashes: list[bytes]) -> None:
+        """Know what `recent` gave."""
+        for seq, digest in enumerate(hashes, last - len(hashes) + 1):
+            self[seq] = digest
 
 
 @dataclass(slots=True)
@@ -116,7 +127,7 @@ class Runs:
         run = self._runs[at]
         parts = []
         if run.first < seq:
-            parts.append(Run(run.first, seq - 1, run.prev, hash_of(seq - 1) or _UNKNOWN))
+            parts.append(Run(run.first, seq - 1, run.prev, hash_of(seq - 1) or UNKNOWN))
         if seq < run.last:
             parts.append(Run(seq + 1, run.last, digest, run.last_hash))
         self._runs[at : at + 1] = parts

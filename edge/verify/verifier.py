@@ -499,38 +499,66 @@ class Verifier:
 
     # Snapshot
 
-    def snapshot(self, without: Container[bytes] = ()) -> bytes:
+    def snapshot(self, without: Container[bytes] = (), issuer: str | None = None) -> bytes:
         """Everything known, to continue after a restart. It must be stored where only the verifier can write.
 
         Args:
             without: hashes of undecided records that will be added again.
+            issuer: only what is known of this one, for another verifier to go on with. That one's `hash_of` may not
+                know its records: it finds a second history only among the newest of a chain.
         """
-        waiting = list(self._undecided.snapshot(without))
+        waiting = [each for each in self._undecided.snapshot(without) if issuer in (None, each[0])]
         named = {(issuer, epoch) for issuer, epoch, *_ in waiting}
+        chains = [each for key, each in self._chains.items()
+                  if issuer in (None, each.issuer) and (each.is_proven or key in named)]  # fmt: skip
         return cbor2.dumps(
             {
-                "histories": [each.snapshot() for key, each in self._chains.items() if each.is_proven or key in named],
-                "declared": [[*key, [list(span) for span in spans]] for key, spans in self._declared.items()],
+                "histories": [each.snapshot(moves=issuer is not None) for each in chains],
+                "declared": [[*key, [list(span) for span in spans]] for key, spans in self._declared.items()
+                             if issuer in (None, key[0])],
                 "waiting": waiting,
-                "rejects": list(self._rejects),
-                "strays": {str(verdict): count for verdict, count in self._unattributed.items()},
+                "rejects": list(self._rejects) if issuer is None else [],
+                "strays": {str(verdict): count for verdict, count in self._unattributed.items() if issuer is None},
             }
-        )
+        )  # fmt: skip
 
     def restore(self, snapshot: bytes) -> None:
-        """Continue, in a new verifier with the same trust, from a snapshot."""
+        """Continue from a snapshot, in a verifier with the same trust that knows nothing of the issuers in it."""
         state: dict[str, Any] = cbor2.loads(snapshot)
         for each in state["histories"]:
             chain = self._chain(each["issuer"], each["epoch"])
             chain.restore(each)
+            chain.is_distrusted = not may_go_on(self._trust, chain)
             self._chains[chain.issuer, chain.epoch] = chain
-        self._proven = {chain.issuer for chain in self._chains.values() if chain.is_proven}
+            if chain.is_proven:
+                self._proven.add(chain.issuer)
         for issuer, epoch, spans in state["declared"]:
             self._declared[issuer, epoch] = IntervalSet((first, last) for first, last in spans)
         for issuer, epoch, *record in state["waiting"]:
             self._undecided.restore(self._chains[issuer, epoch], record)
-        self._rejects = OrderedDict.fromkeys(state["rejects"])
-        self._unattributed = Counter({Verdict(name): count for name, count in state["strays"].items()})
+        self._rejects.update(dict.fromkeys(state["rejects"]))
+        self._unattributed.update({Verdict(name): count for name, count in state["strays"].items()})
+
+    def has_stopped(self, issuer: str) -> bool:
+        """Whether the newest chain of an issuer ended with STOP."""
+        chains = [chain for chain in self._chains.values() if chain.issuer == issuer]
+        newest = max(chains, key=lambda chain: chain.summary.tail_ns or 0, default=None)
+        return newest is not None and 0 <= newest.summary.stop_seq == newest.runs.last
+
+    def forget(self, issuer: str) -> None:
+        """Know nothing of an issuer any more: another verifier went on with it."""
+        for key in [key for key in self._chains if key[0] == issuer]:
+            chain = self._chains.pop(key)
+            for record in [each for records in chain.undecided.values() for each in records]:
+                self._undecided.release(chain, record)
+            self._declared.pop(key, None)
+        self._proven.discard(issuer)
+
+    def linked(self, issuer: str) -> list[UndecidedRecord]:
+        """Records that are accepted by their hash only, and may become authentic."""
+        return [record for chain in self._chains.values() if chain.issuer == issuer
+                for records in chain.undecided.values() for record in records
+                if record.verdict is Verdict.LINKED]  # fmt: skip
 
 
 def _judgement(frame: Envelope, digest: bytes, verdict: Verdict, reason: str) -> Judgement:

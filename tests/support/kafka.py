@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AclBinding, AdminClient, NewTopic
+from confluent_kafka.admin import AclBinding, AdminClient, NewPartitions, NewTopic
 
 from tests.support.kafka_jars import CLASSES, java, kafka_jars
 from tests.support.ports import free_port
@@ -163,6 +163,12 @@ class Kafka:
         topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config)
         admin = self.admin()  # Without a name it would be gone before its answer.
         for done in admin.create_topics([topic]).values():
+            done.result(30)
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Give a topic more partitions."""
+        admin = self.admin()
+        for done in admin.create_partitions([NewPartitions(topic, partitions)]).values():
             done.result(30)
 
     def allow(self, entries: Sequence[AclBinding]) -> None:

@@ -19,11 +19,12 @@ import asyncio
 import ssl
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
 
@@ -70,6 +71,10 @@ _OF_A_ROW = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, async
 _EPOCH = date(1970, 1, 1)
 
 
+Connection: TypeAlias = asyncpg.Connection
+Keep = Callable[[Connection], Awaitable[None]]
+
+
 class Rename(NamedTuple):
     """A tag of a gateway that had another name, and perhaps another device."""
 
@@ -112,21 +117,28 @@ class HistorianSession:
         self._days: set[int] = set()
         self._dropped_to = date.min
 
-    async def write(self, parcel: Parcel) -> int:
-        """See `SinkSession.write`."""
+    @contextmanager
+    def connected(self) -> Iterator[asyncpg.Connection]:
+        """The connection, for what is kept beside rows. Raises SinkUnreachable where that fails."""
         with failures(self._address, self._plan.tls):
+            yield self._connection
+
+    async def write(self, parcel: Parcel, keep: Keep | None = None) -> int:
+        """See `SinkSession.write`; in the same transaction `keep` stores something else than the mark."""
+        keep = keep or partial(self._keep, parcel.mark)
+        with self.connected():
             try:
                 async with self._connection.transaction():
                     await self._write(parcel, parcel.records)
-                    await self._keep(parcel.mark)
+                    await keep(self._connection)
                 refused = 0
             except _OF_A_ROW:
-                refused = await self._write_singly(parcel)
+                refused = await self._write_singly(parcel, keep)
             await self._drop_days(max((_until_ns(record) for record in parcel.records), default=0))
         self.mark = parcel.mark
         return refused
 
-    async def _write_singly(self, parcel: Parcel) -> int:
+    async def _write_singly(self, parcel: Parcel, keep: Keep) -> int:
         """Write each record behind a savepoint; returns how many the database refuses."""
         refused = 0
         self._forget()
@@ -146,7 +158,7 @@ class HistorianSession:
                         "INSERT INTO tidegate.refused VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
                         place.gateway, place.epoch, signed(place.seq), str(error),
                     )  # fmt: skip
-            await self._keep(parcel.mark)
+            await keep(self._connection)
         return refused
 
     def _forget(self) -> None:
@@ -172,8 +184,8 @@ class HistorianSession:
                 "ON CONFLICT DO NOTHING", [tuple(map(_argument, row)) for row in rows],
             )  # fmt: skip
 
-    async def _keep(self, mark: str) -> None:
-        await self._connection.execute(
+    async def _keep(self, mark: str, connection: asyncpg.Connection) -> None:
+        await connection.execute(
             "INSERT INTO tidegate.mark VALUES ($1, $2) ON CONFLICT (relay) DO UPDATE SET mark = excluded.mark",
             self._plan.relay, mark,
         )  # fmt: skip

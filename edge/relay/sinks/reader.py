@@ -140,6 +140,10 @@ class Reader:
             catalogues.setdefault(location.gateway, []).append([*location[1:]])
         return orjson.dumps({"at": at, "catalogues": catalogues}).decode()
 
+    def needed(self) -> list[RecordLocation]:
+        """Records that a reader which begins here would lack: parts of catalogues, and what waits for one."""
+        return [*self._catalogues.locations(), *(entry.location for entry in self._held)]
+
     def _following(self, gateway: str, end: tuple[str, int], room: int, count: int) -> list[Entry]:
         """The next records of a gateway; at the end of a day it goes on with the next one."""
         at = self._at.setdefault(gateway, _Position())
