@@ -25,7 +25,7 @@ DROP_INS = {
     "tidegate@.service": [*DEVICE_SIDE, "broker"],
     "tidegate-acquire.service": DEVICE_SIDE,
     "tidegate-forward.service": ["broker"],
-    "tidegate-relay.service": ["broker"],
+    "tidegate-relay.service": ["broker", "intake", "worker"],
     "tidegate-page.service": ["browsers"],
 }
 EXPOSURE_LIMIT = 1.2

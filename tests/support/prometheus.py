@@ -23,6 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "configs/monitoring/tidegate.rules.yaml"
 DASHBOARD = ROOT / "configs/monitoring/tidegate-dashboard.json"
+OF_SHARED_LOAD = ROOT / "configs/scale-out/dashboard.json"
 MINUTE_S = 60
 _SCRAPE_WITHIN_S = 5.0
 _PAUSE_S = 0.1  # A quarter of an hour is long enough for a gateway to do something.
@@ -40,15 +41,12 @@ def rules() -> list[dict[str, object]]:
     return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 
 
-def shown() -> list[tuple[str, str]]:
-    """(title of the panel, expression for all gateways and relays) of all that the dashboard shows."""
-    choices = {"$gateway|$relay": ".*", "$gateway": ".*", "$relay": ".*", "$__rate_interval": "5m"}
+def shown(dashboard: Path = DASHBOARD) -> list[tuple[str, str]]:
+    """(title of the panel, expression for all gateways and relays) of all that a dashboard shows."""
     found = []
-    for panel in orjson.loads(DASHBOARD.read_bytes())["panels"]:
+    for panel in orjson.loads(dashboard.read_bytes())["panels"]:
         for target in panel.get("targets", ()):
-            expression = target["expr"]
-            for name, value in choices.items():
-                expression = expression.replace(name, value)
+            expression = re.sub(r'"\$[\w|$]+"', '".*"', target["expr"].replace("$__rate_interval", "5m"))
             found.append((panel["title"], expression))
     return found
 

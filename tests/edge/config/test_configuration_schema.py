@@ -14,7 +14,7 @@ from edge.config.yaml_tree import parse
 from edge.driver import installed, load
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-EXAMPLES = sorted(path for path in CONFIGS.glob("*.yaml"))
+EXAMPLES = sorted(path for path in CONFIGS.rglob("*.yaml") if not path.name.endswith(".rules.yaml"))
 
 
 def gateway() -> dict[str, Any]:
@@ -28,7 +28,7 @@ def test_the_schemas_for_editors_are_current(name: str, schema: dict[str, Any]) 
     Draft202012Validator.check_schema(schema)
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_every_example_passes_the_check_and_its_schema(path: Path) -> None:
     root, problems = parse(path.read_bytes(), path.name)
     assert root is not None
