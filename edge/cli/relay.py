@@ -18,7 +18,7 @@ import click
 
 from edge import logs
 from edge.cli.log_sentences import log_sentence
-from edge.clock import SystemClock
+from edge.clock import Clock, SystemClock
 from edge.config.check import load_relay
 from edge.config.settings import BrokerSettings, KafkaSettings, RelaySection, RelaySettings, TlsSettings
 from edge.config.sockets import served_at
@@ -52,11 +52,12 @@ from edge.verify import Verdict
 if TYPE_CHECKING:
     from edge.kafka.client import KafkaAccess
     from edge.relay.scale.intake import IntakePlan, KafkaIntake
+    from edge.relay.scale.worker import Worker
 
 log = get_logger(__name__)
 
 T = TypeVar("T")
-Role = Literal["all", "intake"]
+Role = Literal["all", "intake", "worker"]
 
 _loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 with suppress(ImportError):
@@ -73,16 +74,17 @@ Example:
   tidegate relay /etc/tidegate/relay.yaml --log json
   tidegate relay /etc/tidegate/relay.yaml --set-aside
   tidegate relay /etc/tidegate/intake-1.yaml --role intake
+  tidegate relay /etc/tidegate/worker-1.yaml --role worker
 
 It runs until SIGTERM or Ctrl-C. Exit code 78: the configuration cannot be used."""
 )
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option(
     "--role",
-    type=click.Choice(["all", "intake"]),
+    type=click.Choice(["all", "intake", "worker"]),
     default="all",
     show_default=True,
-    help="intake: pass records on to Kafka instead, where others verify and archive them.",
+    help="intake: pass records on to Kafka instead. worker: take a share of them from there.",
 )
 @click.option("--missing-to", type=click.Path(path_type=Path, dir_okay=False),
               help="Keep the ranges that are missing in a file, for tidegate resend on the gateway.")  # fmt: skip
@@ -135,15 +137,14 @@ def needed(value: T | None, key: str) -> T:
     return value
 
 
-def plan(settings: RelaySettings) -> RelayPlan:
+def plan(settings: RelaySettings, role: Role = "all") -> RelayPlan:
     """The settings of the relay, ready for use. Raises ConfigError."""
     relay = settings.relay
-    mqtt = needed(relay.mqtt, "mqtt")
     shown = relay.views.unified_namespace
     view = None
     if shown is not None:
         where = "relay.views.unified_namespace.mqtt.tls" if shown.mqtt else "relay.mqtt.tls"
-        broker = _address(shown.mqtt or mqtt, f"tidegate-view-{relay.name}", where)
+        broker = _address(shown.mqtt or needed(relay.mqtt, "mqtt"), f"tidegate-view-{relay.name}", where)
         view = ViewPlan(
             broker=broker,
             prefix=shown.prefix,
@@ -155,12 +156,12 @@ def plan(settings: RelaySettings) -> RelayPlan:
     return RelayPlan(
         archive=needed(relay.archive, "archive"),
         trust=relay.trust,
-        broker=_address(mqtt, f"tidegate-relay-{relay.name}", "relay.mqtt.tls"),
+        broker=None if role == "worker" else _from_broker(relay),
         view=view,
         waiting_bytes=relay.waiting_limit,
         metrics=relay.status.metrics_files,
         retention=_retention(relay),
-        sinks=tuple(_sinks(relay)),
+        sinks=tuple(each for each in _sinks(relay) if role == "all" or each.name != "historian"),
         gateways=tuple(relay.gateways),
     )
 
@@ -172,7 +173,7 @@ def intake_plan(settings: RelaySettings) -> IntakePlan:
     relay = settings.relay
     kafka = needed(relay.kafka, "kafka")
     return IntakePlan(
-        broker=_address(needed(relay.mqtt, "mqtt"), f"tidegate-relay-{relay.name}", "relay.mqtt.tls"),
+        broker=_from_broker(relay),
         kafka=kafka_access(kafka, relay.name),
         topic=f"{kafka.prefix}records",
         partitions=kafka.partitions,
@@ -180,6 +181,35 @@ def intake_plan(settings: RelaySettings) -> IntakePlan:
         quarantine=relay.quarantine,
         metrics=relay.status.metrics_files,
     )
+
+
+def worker(settings: RelaySettings, clock: Clock) -> Worker:
+    """Where a worker takes its records from. Raises ConfigError.
+
+    What it takes is kept with the rows of the historian; without one, in a topic.
+    """
+    from edge.kafka.member import MemberPlan
+    from edge.relay.scale.database import DatabaseShares
+    from edge.relay.scale.table_shares import TableShares
+    from edge.relay.scale.worker import Worker
+    from edge.relay.sinks.historian import Historian
+
+    relay = settings.relay
+    kafka = needed(relay.kafka, "kafka")
+    access = kafka_access(kafka, relay.name)
+    historian = next((each for each in _sinks(relay) if isinstance(each, Historian)), None)
+    shares = (
+        TableShares(access, f"{kafka.prefix}chains")
+        if historian is None
+        else DatabaseShares(historian, kafka.prefix + kafka.group, relay.name)
+    )
+    records = MemberPlan(kafka=access, topic=f"{kafka.prefix}records", partitions=kafka.partitions,
+                         group=kafka.prefix + kafka.group, name=relay.name)  # fmt: skip
+    return Worker(records, shares, clock)
+
+
+def _from_broker(relay: RelaySection) -> BrokerAccess:
+    return _address(needed(relay.mqtt, "mqtt"), f"tidegate-relay-{relay.name}", "relay.mqtt.tls")
 
 
 def kafka_access(kafka: KafkaSettings, relay: str) -> KafkaAccess:
@@ -259,8 +289,9 @@ async def _serve(settings: RelaySettings, role: Role, missing_to: Path | None) -
             relay = intake = await stack.enter_async_context(KafkaIntake(intake_plan(settings), clock))
             snapshot = partial(_intake_snapshot, settings, intake)
         else:
+            source = worker(settings, clock) if role == "worker" else None
             relay = whole = await stack.enter_async_context(
-                Relay(replace(plan(settings), missing_to=missing_to), clock)
+                Relay(replace(plan(settings, role), missing_to=missing_to), clock, source)
             )
             snapshot = partial(_snapshot, settings, whole)
         stack.callback(notifier.stopping)

@@ -17,11 +17,11 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from edge.errors import ErrorCode
-from edge.kafka.client import KafkaAccess, KafkaLink, KafkaUnreachable
+from edge.kafka.client import KafkaAccess, KafkaLink
+from edge.kafka.producer import require_partitions
 
 SESSION_S = 15
-_LOOK_EVERY_S, _ANSWER_S = 60.0, 10.0
+_LOOK_EVERY_S = 60.0
 _LOST = (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION)  # noqa: SLF001
 _PASSING = (KafkaError._MAX_POLL_EXCEEDED, KafkaError._PARTITION_EOF, KafkaError._TRANSPORT,  # noqa: SLF001
             KafkaError._RESOLVE)  # fmt: skip # noqa: SLF001
@@ -120,22 +120,9 @@ class Member:
 
     def _look(self) -> None:
         """See whether the topic is there, with the partitions that it had from the beginning."""
-        if time.monotonic() < self._look_at_s:
-            return
-        topic, wanted = self._plan.topic, self._plan.partitions
-        try:
-            found = self._consumer.list_topics(topic, _ANSWER_S).topics[topic]
-        except KafkaException as error:
-            raise self._link.failure(error.args[0], topic) from error
-        if found.error is not None:
-            raise self._link.failure(found.error, topic)
-        if len(found.partitions) != wanted:
-            raise KafkaUnreachable(
-                f"{self._plan.kafka.name}: topic {topic} has {len(found.partitions)} partitions, and the configuration "
-                f"{wanted}; gateways would be in two of them, so that nothing is taken",
-                code=ErrorCode.KAFKA_PARTITIONS,
-            )
-        self._look_at_s = time.monotonic() + _LOOK_EVERY_S
+        if time.monotonic() >= self._look_at_s:
+            require_partitions(self._consumer, self._link, self._plan.topic, self._plan.partitions)
+            self._look_at_s = time.monotonic() + _LOOK_EVERY_S
 
     def _taken(self, message: Message) -> Taken | None:
         error = message.error()

@@ -39,7 +39,7 @@ from edge.relay.scale.shares import Share, Shares, SharesSession, StaleOwner
 from edge.relay.scale.worker_store import WorkerStore
 from edge.relay.sinks.feed import InArchive
 from edge.relay.sinks.sink import SinkUnreachable
-from edge.relay.source import Keeper, SourceStatus
+from edge.relay.source import Keeper, OpenStore, SourceStatus
 from edge.relay.waiting import ReceivedMessage
 from edge.tasks import end_if_cancelled
 from edge.tls import Certificate, in_use
@@ -80,11 +80,12 @@ class Worker:
         self.status = SourceStatus(plan.kafka.name)
         self.not_durable = self.behind = 0
 
-    async def open(self, in_archive: InArchive, open_store: Callable[[type[WorkerStore]], WorkerStore]) -> WorkerStore:
+    async def open(self, in_archive: InArchive, open_store: OpenStore) -> WorkerStore:
         """See `Source.open`."""
-        self._in_archive = in_archive
-        self._store = await in_archive(open_store, WorkerStore)
-        return self._store
+        store = await in_archive(open_store, WorkerStore)
+        assert isinstance(store, WorkerStore)
+        self._in_archive, self._store = in_archive, store
+        return store
 
     def certificates(self) -> Sequence[Certificate]:
         """See `Source.certificates`."""
