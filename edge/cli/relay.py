@@ -348,6 +348,7 @@ def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> StatusSn
             code=report.code,
             archive=str(settings.relay.archive),
             not_durable=report.not_durable,
+            behind_records=report.behind,
             archived_records=report.archived_records,
             archived_bytes=report.archived_bytes,
             bytes_per_day=report.bytes_per_day,

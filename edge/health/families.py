@@ -277,6 +277,11 @@ FAMILIES: tuple[Family, ...] = (
         "tidegate_relay_not_durable_messages", "Messages received and not durable yet.", _of("relay", "not_durable")
     ),
     Family(
+        "tidegate_relay_behind_records",
+        "Records in a worker's share of Kafka that it did not take yet.",
+        _of("relay", "behind_records"),
+    ),
+    Family(
         "tidegate_relay_archive_lag_seconds",
         "How old the newest value was when the relay had it on disk: the relay's clock less the gateway's. "
         "0 also if the gateway's clock is ahead.",

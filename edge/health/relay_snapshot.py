@@ -104,6 +104,7 @@ class RelayStatus:
     Attributes:
         code: what `tidegate explain` calls the reason why nothing is received.
         not_durable: messages received and not durable yet.
+        behind_records: records in a worker's share of Kafka that it did not take yet; None of other relays.
         archived_records: durable, as are `archived_bytes`.
         bytes_per_day: what is archived, at the rate of the last hour; None in the first minute.
         free_bytes: on the disk of the archive; None where that is not known.
@@ -116,6 +117,7 @@ class RelayStatus:
     code: str = ""
     archive: str = ""
     not_durable: int = 0
+    behind_records: int | None = None
     archived_records: int = 0
     archived_bytes: int = 0
     bytes_per_day: int | None = None

@@ -198,6 +198,7 @@ def _relay(relay: RelayStatus) -> Iterator[tuple[str, str]]:
     room = "" if room_ns is None else f"; room for about {room_words(room_ns)}"
     free = "" if relay.free_bytes is None else f", {format_size(relay.free_bytes)} free{room}"
     late = f", {relay.not_durable:,} messages not durable yet" if relay.not_durable else ""
+    late += f", {relay.behind_records:,} records to take" if relay.behind_records else ""
     word = "DOWN" if relay.unwritable else "ok"
     stored = f"{relay.archived_records:,} records ({format_size(relay.archived_bytes)}) since the start"
     if not relay.is_intake:

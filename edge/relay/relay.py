@@ -125,6 +125,7 @@ class RelayReport:
     Attributes:
         acknowledged: messages that are durable or refused for good.
         not_durable: messages received and not durable yet.
+        behind: records that are there and were not received yet; None where that is not known.
         archived_records: durable, as are `archived_bytes`.
         bytes_per_day: what is archived, at the rate of the last hour; None in the first minute.
         disk_written_bytes: what the process wrote to disks; None where the kernel does not count it.
@@ -141,6 +142,7 @@ class RelayReport:
     code: str
     acknowledged: int
     not_durable: int
+    behind: int | None
     archived_records: int
     archived_bytes: int
     bytes_per_day: int | None
@@ -251,6 +253,7 @@ class Relay:
             code=source.code,
             acknowledged=source.acknowledged,
             not_durable=self._source.not_durable,
+            behind=self._source.behind,
             archived_records=self.store.archived_records,
             archived_bytes=self.store.archived_bytes,
             bytes_per_day=self._last_hour.per_day("bytes", self.store.archived_bytes, now_ns),

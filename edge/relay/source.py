@@ -73,6 +73,10 @@ class Source(Protocol):
     def not_durable(self) -> int:
         """Number of messages received and not durable yet."""
 
+    @property
+    def behind(self) -> int | None:
+        """Number of messages that are there and were not received yet, where that is known."""
+
     async def open(self, in_archive: InArchive, open_store: OpenStore) -> RelayStore:
         """Open the archive that its messages are kept in. Raises ConfigError."""
 
@@ -85,6 +89,8 @@ class Source(Protocol):
 
 class FromBroker:
     """The MQTT broker: see `edge.relay.receive`."""
+
+    behind = None
 
     def __init__(self, broker: BrokerAccess, clock: Clock, gateways: Collection[str] = ()) -> None:
         self._broker, self._clock, self._gateways = broker, clock, gateways

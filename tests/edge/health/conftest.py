@@ -64,6 +64,7 @@ def snapshot() -> StatusSnapshot:
         relay=RelayStatus(
             state="up",
             not_durable=6,
+            behind_records=12,
             issuers=(IssuerStatus(issuer="urn:tidegate:line-4", missing=4, lag_ns=8 * 10**7),),
             view=ViewStatus(state="up", is_behind=True, waiting=5, oldest_age_ns=3 * 10**9, dropped=1_200),
             sinks=(SinkStatus(name="historian", address="tidegate at db:5432", state="up", records=7),),
