@@ -1,8 +1,9 @@
-"""What a sink of the relay costs and gives: `python -m bench.sinks`, about two minutes.
+"""What a sink of the relay costs and gives: `python -m bench.sinks`, about three minutes.
 
 An archive of sealed scans, every value moved by noise, is written into a PostgreSQL of Debian on this machine, as a new
 sink is filled: read, checked, decoded, encoded, copied. The first is scans of 1,000 tags; the second a day of scans of
-100 tags at one second, of which one tag is then asked for. CPU is that of this process, without the server's.
+100 tags at one second, of which one tag is then asked for. Others become messages of a Kafka. CPU is that of this
+process, without the server's.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ from pathlib import Path
 import numpy as np
 
 from bench.results import Row, store
+from edge.kafka.client import KafkaAccess
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock
 from edge.relay.sinks.historian import Historian
 from edge.relay.sinks.historian_session import HistorianPlan
 from edge.relay.sinks.reader import Reader
+from edge.relay.sinks.sink import Sink
+from edge.relay.sinks.stream import Stream, StreamPlan
 from edge.relay.store import RelayStore
 from edge.relay.waiting import ReceivedMessage
 from edge.seal import Chain, ChainRules, EncodedCatalogue, Encoding, Record, RecordType, encode_data, issuer_of
 from tests.support.chains import BOOT_NS, TIME, UTC_NS, new_identity
+from tests.support.kafka import Kafka, running_kafka
 from tests.support.postgres import Postgres, running_postgres
 
 _COMMAND = "python -m bench.sinks"
@@ -66,7 +71,7 @@ def _receive(opened: RelayStore, records: Sequence[Record]) -> None:
     opened.sync()
 
 
-async def fill(opened: RelayStore, directory: Path, sink: Historian) -> tuple[float, float]:
+async def fill(opened: RelayStore, directory: Path, sink: Sink) -> tuple[float, float]:
     """Fill a new sink; seconds of this process's CPU, and of the clock."""
     ends = opened.durable_ends()
     began, cpu = time.perf_counter(), time.process_time()
@@ -106,8 +111,27 @@ def one_tag(server: Postgres, database: str) -> float:
     return sorted(took)[1]
 
 
+def stream(kafka: Kafka, tags: int, scans: int) -> tuple[float, float, float]:
+    """Readings per CPU second and per second as messages of Kafka, and bytes a reading on its disk."""
+    prefix = f"bench-{tags}."
+    for topic in ("values", "events"):
+        kafka.create_topic(f"{prefix}{topic}", 1)
+    with tempfile.TemporaryDirectory() as folder:
+        opened = archive(Path(folder), tags, scans, 1)
+        access = KafkaAccess(servers=(kafka.address(),), client_id="bench")
+        plan = StreamPlan(name="stream", access=access, prefix=prefix, mark=Path(folder) / "stream.mark")
+        cpu, seconds = asyncio.run(fill(opened, Path(folder) / "archive", Stream(plan)))
+        opened.close()
+    size = sum(path.stat().st_size for path in (kafka.folder / "data" / f"{prefix}values-0").glob("*.log"))
+    readings = tags * scans
+    return readings / cpu, readings / seconds, size / readings
+
+
 def main() -> None:
     """Measure, and keep the figures."""
+    with running_kafka() as kafka:
+        streamed, streamed_rate, streamed_bytes = stream(kafka, 1000, 4000)
+        narrow, narrow_rate, narrow_bytes = stream(kafka, 10, 40_000)
     with running_postgres() as server:
         wide, wide_rate, wide_bytes, _ = measure(server, 1000, 4000, 1)
         day, day_rate, day_bytes, database = measure(server, 100, _DAY_SCANS, 10)
@@ -122,6 +146,10 @@ def main() -> None:
             "indexes included", command=_COMMAND),
         Row(figure="P10 historian, one tag of a day at 1 s", goal="<= 1.5 s",
             measured=f"{seconds:.2f} s for {_DAY_SCANS:,} values from scans of 100 tags", command=_COMMAND),
+        Row(figure="P10 stream", goal="not set",
+            measured=f"{streamed:,.0f} readings per CPU second of the relay, {streamed_rate:,.0f} readings/s with "
+            f"Kafka on the same machine, {streamed_bytes:.1f} bytes a reading on its disk (scans of 1,000 tags); "
+            f"{narrow:,.0f}, {narrow_rate:,.0f} and {narrow_bytes:.1f} (of 10 tags)", command=_COMMAND),
     ])  # fmt: skip
 
 

@@ -245,6 +245,14 @@ def _sinks(relay: RelaySection) -> Iterator[Sink]:
         from edge.relay.sinks.lake import Lake, LakePlan
 
         yield Lake(LakePlan(name="lake", directory=lake.directory, keep_days=_days(lake.keep)))
+    if (stream := relay.sinks.stream) is not None:
+        from edge.relay.sinks.stream import Stream, StreamPlan
+
+        kafka = needed(relay.kafka, "kafka")
+        yield Stream(StreamPlan(
+            name="stream", access=kafka_access(kafka, relay.name), prefix=kafka.prefix,
+            mark=needed(relay.archive, "archive") / "stream.mark", timeout_s=stream.timeout / 1e9,
+        ))  # fmt: skip
 
 
 def _days(keep_ns: int | None) -> int | None:

@@ -192,7 +192,11 @@ def _name(source: Source) -> str:
 
 
 WITH_DUCKDB = "install the Debian package tidegate-lake, or tidegate[lake] with pip"
-_SINK_LIBRARIES = {"historian": ("asyncpg", "install tidegate[historian]"), "lake": ("duckdb", WITH_DUCKDB)}
+_SINK_LIBRARIES = {
+    "historian": ("asyncpg", "install tidegate[historian]"),
+    "lake": ("duckdb", WITH_DUCKDB),
+    "stream": ("confluent_kafka", "install tidegate[kafka]"),
+}
 """What a sink needs besides, and how one comes by it."""
 
 _UNPROTECTED = "readings and the password travel unprotected"

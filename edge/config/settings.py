@@ -465,6 +465,14 @@ class LakeSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StreamSettings(Settings):
+    """Messages in two topics of relay.kafka, values and events, which its administrator makes; `{}` is enough."""
+
+    timeout: Annotated[DurationNs, Interval(ge=_S, le=_H)] = 30 * _S
+    """How long its brokers may take for a message before the stream counts as down."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SinkSettings(Settings):
     """Where authentic values go besides the archive, which never waits for them."""
 
@@ -472,6 +480,8 @@ class SinkSettings(Settings):
     """Rows in PostgreSQL."""
     lake: LakeSettings | None = None
     """Files of Parquet."""
+    stream: StreamSettings | None = None
+    """Messages of Kafka, for consumers that take values as they come."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -512,7 +522,7 @@ class RelaySection(Settings):
     mqtt: BrokerSettings | None = None
     """The broker that records come from; only a worker goes without."""
     kafka: KafkaSettings | None = None
-    """Kafka, to which intakes pass records on, and from which workers take them."""
+    """Kafka, to which intakes pass records on, from which workers take them, and to which sinks.stream writes."""
     quarantine: Location | None = None
     """Directory in which an intake keeps messages that it refuses; without it, none. Other relays use the archive."""
     views: ViewSettings = ViewSettings()
@@ -534,6 +544,8 @@ class RelaySection(Settings):
             raise ValueError("archive and trust come together; only an intake goes without, and then without both")
         if "archive" in missing and (self.archive_keep or self.views != ViewSettings() or self.sinks != SinkSettings()):
             raise ValueError("archive is missing: archive_keep, views and sinks need one, and trust")
+        if self.sinks.stream is not None and self.kafka is None:
+            raise ValueError("kafka is missing: sinks.stream writes to it")
         if "mqtt" in missing and (view := self.views.unified_namespace) is not None and view.mqtt is None:
             raise ValueError("mqtt is missing, here or in views.unified_namespace, to which values would be published")
         if twice := next((name for name in self.gateways if list(self.gateways).count(name) > 1), ""):

@@ -99,7 +99,7 @@ class KafkaLink:
     def failure(self, error: KafkaError, topic: str = "") -> KafkaUnreachable:
         """What kept a message or a request from being taken, as a sentence."""
         number, name = error.code(), self._access.name
-        if number in _SAID_LATER and self._reason is not None:
+        if (number in _SAID_LATER or number == KafkaError._TRANSPORT) and self._reason is not None:  # noqa: SLF001
             error = self._reason
             number = error.code()
         if number in _MAY_NOT:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from edge.model import CatalogueGroup, TimeKind, Vector, in_unit, power_of_ten
+from edge.relay.reading_columns import Column
 
 _WIDE = (np.int64, np.uint64)
 _DIGITS = 15
@@ -82,6 +83,17 @@ class Units:
             vector, position = self._layout.slots[scale]
             self._scale[tag] = power_of_ten(vectors[vector][position]) if is_known[scale] else np.nan
         self._find_converted()
+
+    def learn_block(self, columns: Iterable[Column]) -> None:
+        """The same from the columns of one block: it has with each value its scale, so none is kept from before."""
+        if not len(self._scales[0]):
+            return
+        vectors, is_known = self._layout.empty(), np.zeros(len(self._layout), np.bool_)
+        for column in columns:
+            vector = vectors[self._layout.vector_types.index(column.data_type)]
+            vector[[self._layout.slots[tag][1] for tag in column.tags.tolist()]] = column.raw
+            is_known[column.tags] = column.is_known
+        self.learn_scales(vectors, is_known)
 
     def json_texts(self, raw: Vector, tags: NDArray[np.intp]) -> tuple[list[bytes], NDArray[np.bool_]]:
         """Values of one vector, each of the tag beside it, as JSON; and which of them are finite."""

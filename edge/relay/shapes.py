@@ -5,17 +5,19 @@ What the messages of a tag have in common is prepared once, and what those of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from edge.model import (
     NO_TIME,
     CatalogueGroup,
+    CatalogueTag,
     Quality,
     StatusCode,
     json_value,
@@ -42,7 +44,7 @@ class BlockOrigin:
         source: `<epoch>/<seq>/<block>/<row>` of the block in the archive.
         utc_ns: UTC given to the values.
         uncertainty_ns: bound of the error of `utc_ns`, the width of the reading included; None when it is unknown.
-        arrived_ns: UTC at which the relay received the record.
+        arrived_ns: UTC at which the relay received the record, or hands it on.
         chain: the chain that `order` counts in; empty where only UTC is known.
         order: position of the block in its chain: a clock that was set back does not make it older.
         has_unknown: its record holds something that only a later version knows.
@@ -96,12 +98,7 @@ class TagShape:
         good_texts = {unit: _status_text(0) + text for unit, text in unit_texts.items()}
         self._unit_texts = [unit_texts[tag.unit] for tag in group.tags]
         self._good_texts = np.array([good_texts[tag.unit] for tag in group.tags], object)
-        self._texts = {
-            number: {json_value(value, tag.data_type): b',"x":' + orjson.dumps(text) for value, text in tag.texts}
-            for number, tag in enumerate(group.tags)
-            if tag.texts
-        }
-        self._has_texts = np.array([bool(tag.texts) for tag in group.tags], np.bool_)
+        self._texts = _Texts(group.tags)
 
     def about(self) -> Iterable[Messages]:
         """See `Shape`: each message says all of its tag."""
@@ -110,7 +107,7 @@ class TagShape:
     def messages(self, columns: Iterable[Column], origin: BlockOrigin) -> Messages:
         """See `Shape`."""
         found = Messages([], [], self._is_retained)
-        begin = b'{"t":%b,"v":' % _time_text(origin.utc_ns)
+        begin = b'{"t":%b,"v":' % time_text(origin.utc_ns)
         common = b"," + _origin_text(origin)
         for column in columns:
             said = _say(self._units, column)
@@ -129,10 +126,8 @@ class TagShape:
     def _more(self, column: Column, said: _Said) -> dict[int, bytes]:
         """What only some values have, by position: the device's time, and the text of a number."""
         more = {at: b',"st":' + text for at, text in _source_times(column, said)}
-        for at in self._has_texts[column.tags].nonzero()[0].tolist():
-            value = orjson.loads(said.texts[at])
-            if text := self._texts[int(column.tags[at])].get(value):
-                more[at] = more.get(at, b"") + text
+        for at, text in self._texts.of(column, said):
+            more[at] = more.get(at, b"") + b',"x":' + text
         return more
 
 
@@ -141,10 +136,8 @@ class DeviceShape:
 
     def __init__(self, topic: str, group: CatalogueGroup, units: Units, *, is_retained: bool) -> None:
         self.shows_all = is_retained
-        self._units = units
         self._topic_name, self._topic = topic, encode_text(topic)
-        # Each member begins with the comma that ends the one before; that of the first is cut off.
-        self._names = np.array([b"," + orjson.dumps(tag.name) + b":" for tag in group.tags], object)
+        self._scan = ScanText(group, units)
         self._tags = group.tags
 
     def about(self) -> Iterable[Messages]:
@@ -155,9 +148,33 @@ class DeviceShape:
 
     def messages(self, columns: Iterable[Column], origin: BlockOrigin) -> Messages:
         """See `Shape`."""
+        return Messages([self._topic], [self._scan.text(columns, origin)], self.shows_all)
+
+
+class ScanText:
+    """A scan of a device as a JSON object.
+
+    Args:
+        begin: the members that come first, each followed by a comma.
+        is_whole: it also says units, and texts of numbers, for who has no other message that does.
+    """
+
+    def __init__(self, group: CatalogueGroup, units: Units, begin: bytes = b"", *, is_whole: bool = False) -> None:
+        self._units, self._begin = units, b"{%b" % begin
+        # Each member begins with the comma that ends the one before; that of the first is cut off.
+        names = [b"," + orjson.dumps(tag.name) + b":" for tag in group.tags]
+        self._names = np.array(names, object)
+        self._unit_members: NDArray[np.object_] | None = None
+        if is_whole:
+            self._unit_members = np.array([tag.unit and name + orjson.dumps(tag.unit)
+                                           for name, tag in zip(names, group.tags, strict=True)], object)  # fmt: skip
+        self._texts = _Texts(group.tags)
+
+    def text(self, columns: Iterable[Column], origin: BlockOrigin) -> bytes:
+        """The object, of these values that one block brought."""
         values: list[bytes] = []
-        times: list[bytes] = []
         codes: dict[str, list[bytes]] = {"bad": []}
+        more: dict[str, list[bytes]] = {"st": []}
         is_marked = origin.has_unknown
         for column in columns:
             said = _say(self._units, column)
@@ -167,15 +184,35 @@ class DeviceShape:
             values += members
             for at, code in said.codes.items():
                 codes.setdefault(_WORDS[quality_of(code)], []).append(names[at] + b"%d" % code)
-            times += [names[at] + text for at, text in _source_times(column, said)]
+            more["st"] += [names[at] + text for at, text in _source_times(column, said)]
+            if self._unit_members is not None:
+                more.setdefault("u", []).extend(filter(None, self._unit_members[column.tags].tolist()))
+                more.setdefault("x", []).extend(names[at] + text for at, text in self._texts.of(column, said))
             is_marked |= not column.data_type.is_known
-        parts = [b'{"t":' + _time_text(origin.utc_ns), _origin_text(origin), b'"values":' + _object(values)]
+        parts = [self._begin + b'"t":' + time_text(origin.utc_ns), _origin_text(origin), b'"values":' + _object(values)]
         parts += [b'"%b":%b' % (word.encode(), _object(tags)) for word, tags in codes.items()]
-        if times:
-            parts.append(b'"st":' + _object(times))
+        parts += [b'"%b":%b' % (word.encode(), _object(tags)) for word, tags in more.items() if tags]
         if is_marked:
             parts.append(b'"unknown":true')
-        return Messages([self._topic], [b",".join(parts) + b"}"], self.shows_all)
+        return b",".join(parts) + b"}"
+
+
+class _Texts:
+    """What devices call numbers, as JSON."""
+
+    def __init__(self, tags: Sequence[CatalogueTag]) -> None:
+        self._texts = {
+            number: {json_value(value, tag.data_type): orjson.dumps(text) for value, text in tag.texts}
+            for number, tag in enumerate(tags)
+            if tag.texts
+        }
+        self._has_texts = np.array([bool(tag.texts) for tag in tags], np.bool_)
+
+    def of(self, column: Column, said: _Said) -> Iterator[tuple[int, bytes]]:
+        """The text of each value that has one, by position."""
+        for at in self._has_texts[column.tags].nonzero()[0].tolist():
+            if text := self._texts[int(column.tags[at])].get(orjson.loads(said.texts[at])):
+                yield at, text
 
 
 class _Said(NamedTuple):
@@ -210,7 +247,8 @@ def _source_times(column: Column, said: _Said) -> Iterator[tuple[int, bytes]]:
             yield at, b'"%bZ"' % text.encode()
 
 
-def _time_text(utc_ns: int) -> bytes:
+def time_text(utc_ns: int) -> bytes:
+    """A time as JSON."""
     return b'"%bZ"' % np.datetime_as_string(np.datetime64(utc_ns, "ns")).item().encode()
 
 

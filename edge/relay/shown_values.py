@@ -80,15 +80,8 @@ class GroupValues:
 
     def learn_scales(self, columns: tuple[Column, ...]) -> None:
         """Take the scales that are values themselves: a block has them with the values that they are of."""
-        if self._units is None or not len(self.group.scales[0]):
-            return
-        vectors, layout = self.group.layout.empty(), self.group.layout
-        is_known = np.zeros(len(layout), np.bool_)
-        for column in columns:
-            vector = vectors[layout.vector_types.index(column.data_type)]
-            vector[[layout.slots[tag][1] for tag in column.tags.tolist()]] = column.raw
-            is_known[column.tags] = column.is_known
-        self._units.learn_scales(vectors, is_known)
+        if self._units is not None:
+            self._units.learn_block(columns)
 
     def shown(self, column: Column) -> Shown:
         """These values, by the scales that were learned last."""

@@ -61,7 +61,7 @@ HOMES = {
     "openpyxl": ["edge/importers", "tests"],
     "defusedxml": ["edge/importers/markup.py"],
     "asyncpg": ["edge/relay/sinks", "tests", "bench"],
-    "confluent_kafka": ["edge/kafka", "tests", "bench"],
+    "confluent_kafka": ["edge/kafka", "docs/examples", "tests", "bench"],
     "duckdb": ["edge/export/parquet.py", "edge/relay/sinks", "docs/examples", "tests", "bench"],
     "textual": ["edge/cli/watch_screen.py", "tests"],
     "zstandard": ["edge/seal", "tests", "bench"],

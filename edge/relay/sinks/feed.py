@@ -134,8 +134,8 @@ class SinkFeed:
                 backoff.reset()
                 self._counts.records += len(parcel.records) - refused
                 self._counts.refused += refused
+                await self._measure()  # Before it is up, which without more to write it would be without a lag.
                 self._connected()
-                await self._measure()
             self._counts.skipped += reader.skipped - skipped
             self._connected()
             self._has_all, self._whole_ns = True, asked_ns

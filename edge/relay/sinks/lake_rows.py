@@ -16,7 +16,7 @@ import orjson
 from edge.model import Catalogue, DataType
 from edge.relay.reading_columns import SourcedBlock, readings_of
 from edge.relay.shown_values import LONG
-from edge.relay.sinks.other_rows import TABLES, other_rows, to_json
+from edge.relay.sinks.other_rows import to_json, told_by
 from edge.relay.sinks.sink import SinkRecord
 from edge.relay.value_tables import Table, ValueTables
 from edge.seal import Data, Malformed
@@ -94,15 +94,10 @@ def reading_rows(records: Sequence[Held]) -> tuple[str, dict[str, Table]] | None
 
 
 def _events(record: SinkRecord, catalogue: Catalogue | None) -> Iterator[dict[str, Any]]:
-    for row, (table, values) in enumerate(other_rows(record)):
-        said = dict(zip(TABLES[table].split(", "), values, strict=True))
-        begins = [said.pop(name) for name in ("t_ns", "from_ns", "since_ns") if name in said]
-        until, number, device, group = said.pop("to_ns", None), said.get("scan_group"), said.pop("device", None), None
-        if number is not None and catalogue is not None and number < len(catalogue.groups):
-            device, group = catalogue.groups[number].device, catalogue.groups[number].name
-        yield {"time": begins[0] if begins else None, "until": until, "device": device, "scan_group": group,
-               "kind": table, "content": to_json(said), "epoch": record.place.epoch.hex(), "seq": record.place.seq,
-               "row": row}  # fmt: skip
+    for row, told in enumerate(told_by(record, catalogue)):
+        yield {"time": told.from_ns, "until": told.to_ns, "device": told.device, "scan_group": told.group,
+               "kind": told.kind, "content": to_json(told.content), "epoch": record.place.epoch.hex(),
+               "seq": record.place.seq, "row": row}  # fmt: skip
 
 
 def event_rows(records: Sequence[Held]) -> str | None:

@@ -1,13 +1,14 @@
-"""What a record without sample blocks says, as rows: both the historian and the lake have them."""
+"""What a record without sample blocks says, as rows: all sinks have them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
+from edge.model import Catalogue
 from edge.relay.sinks.postgres_copy import text
 from edge.relay.sinks.sink import SinkRecord
 from edge.seal import Identities
@@ -23,6 +24,36 @@ TABLES = {
     "config": "t_ns, account, role, why, old_hash, new_hash, changes",
     "identity": "device, since_ns, vendor, product, firmware, serial, more",
 }
+
+
+class Told(NamedTuple):
+    """A row by itself, where one table has them all.
+
+    Attributes:
+        kind: its table.
+        from_ns: when, or the begin; None where it says none.
+        to_ns: the end; None where it was not over, or it is a moment.
+        device, group: those of a gap, as far as the catalogue names them.
+        content: the rest, by the names of the columns.
+    """
+
+    kind: str
+    from_ns: int | None
+    to_ns: int | None
+    device: str | None
+    group: str | None
+    content: dict[str, Any]
+
+
+def told_by(record: SinkRecord, catalogue: Catalogue | None) -> Iterator[Told]:
+    """The rows of a record without sample blocks; `catalogue` names the scan groups of its chain."""
+    for table, values in other_rows(record):
+        said = dict(zip(TABLES[table].split(", "), values, strict=True))
+        begins = [said.pop(name) for name in ("t_ns", "from_ns", "since_ns") if name in said]
+        until, number, device, group = said.pop("to_ns", None), said.get("scan_group"), said.pop("device", None), None
+        if number is not None and catalogue is not None and number < len(catalogue.groups):
+            device, group = catalogue.groups[number].device, catalogue.groups[number].name
+        yield Told(table, begins[0] if begins else None, until, device, group, said)
 
 
 def other_rows(record: SinkRecord) -> Iterator[tuple[str, tuple[Any, ...]]]:

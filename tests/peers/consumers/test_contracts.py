@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,12 @@ from click.testing import CliRunner
 
 from edge.cli import cli
 from edge.relay.shapes import BlockOrigin, ShapeName
+from edge.relay.sinks.sink import Parcel
+from edge.relay.sinks.stream_messages import StreamMessages, withdrawn
 from edge.relay.unified_namespace import UnifiedNamespace
-from edge.seal import EncodedCatalogue
+from edge.seal import Data, EncodedCatalogue, Gap, RecordType, encode
+from edge.seal.codec import Payload
+from edge.verify import Verdict
 from tests.edge.report.conftest import CATALOGUE as PLANT
 from tests.edge.report.conftest import Site
 from tests.support.chains import UTC_NS
@@ -25,7 +30,8 @@ from tests.support.sinks.lake import LakeSubject
 from tests.support.sinks.world import CATALOGUE, SealedPlant, changes, notification, scan
 from tests.support.sinks.world import Site as RelaySite
 
-JSON = {str: "string", int: "number", float: "number", bool: "boolean", type(None): "null", dict: "object"}
+JSON = {str: "string", int: "number", float: "number", bool: "boolean", type(None): "null", dict: "object",
+        list: "array"}  # fmt: skip
 
 
 def test_views_and_tables_have_the_columns_of_the_page(postgres: Postgres) -> None:
@@ -116,8 +122,12 @@ def messages(shape: ShapeName) -> list[dict[str, Any]]:
     ("tag", "PREFIX/PATH/DEVICE/TAG"), ("device", "PREFIX/PATH/DEVICE/GROUP"),
 ])  # fmt: skip
 def test_messages_have_the_keys_of_the_page(shape: ShapeName, heading: str) -> None:
+    is_as_promised(messages(shape), heading)
+
+
+def is_as_promised(found: list[dict[str, Any]], heading: str) -> None:
+    """Messages have the keys and types of the page, and those always that are always there."""
     keys = promised(heading)
-    found = messages(shape)
     kinds: dict[str, set[str]] = {name: set() for name in keys}
     for each in found:
         for key, value in each.items():
@@ -127,6 +137,35 @@ def test_messages_have_the_keys_of_the_page(shape: ShapeName, heading: str) -> N
     assert {name for name in keys if all(name in each for each in found)} == {
         name for name, cells in keys.items() if cells[1] == "always"
     }
+
+
+def without_bound(content: Payload) -> Data:
+    """As of a gateway that does not know how far its clock is off."""
+    assert isinstance(content, Data)
+    return replace(content, time=replace(content.time, bound_ns=None))
+
+
+async def test_a_stream_has_the_keys_of_the_page(tmp_path: Path) -> None:
+    plant = SealedPlant()
+    plant.every_kind()
+    plant.data(changes(3, ["mass"], ((1, 1, 0x80340000), (2, 1, 0x40000000))))
+    plant.data(changes(4, ["mass"], ((3, 1, 0x00960000),)))
+    plant.seal(RecordType.GAP, encode(Gap(group=0, from_ns=UTC_NS, to_ns=UTC_NS + 1, status=0x80310000)))
+    later = plant.data(changes(5, ["total"]))
+    site = await asyncio.to_thread(RelaySite, tmp_path, [plant])
+    await site.receive(plant.records)
+    (parcel,) = [parcel async for parcel in site.parcels("")]
+    await asyncio.to_thread(site.store.close)
+    maker = StreamMessages()
+    records = [replace(each, has_unknown=True, content=without_bound(each.content))
+               if each.place == plant.place(later) else each for each in parcel.records]  # fmt: skip
+    made = [message for record in records for message in maker.of(record)]
+    fell = Parcel(records=parcel.records, anew=frozenset({plant.place(later)}), mark="",
+                  fallen=[(plant.place(plant.records[0]), Verdict.FORK)])  # fmt: skip
+
+    is_as_promised([orjson.loads(each.payload) for each in made if each.is_values], "Streams: values")
+    is_as_promised([orjson.loads(each.payload) for each in made if not each.is_values], "Streams: events")
+    is_as_promised([orjson.loads(payload) for _, payload in withdrawn(fell)], "Streams: withdrawn")
 
 
 @pytest.mark.parametrize("dataset", ["readings", "events"])

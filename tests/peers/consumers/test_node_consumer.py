@@ -1,4 +1,4 @@
-"""A consumer in Node has from SQL and MQTT what the device served, knowing the page of contracts only."""
+"""Consumers in Node and Python have from SQL, MQTT and Kafka what the device served, knowing the contracts only."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support.contracts import promised, types
+from tests.support.kafka import Kafka, running_kafka
 from tests.support.mosquitto import running_mosquitto
 from tests.support.postgres import Postgres
 
@@ -47,10 +49,12 @@ relay:
   trust: [state/identity.pub.pem]
   mqtt: {host: 127.0.0.1, port: PORT, tls: off}
   views: {unified_namespace: {prefix: uns}}
-  sinks: {historian: {host: SOCKET, port: SQL, database: consumed, tls: off}}
+  kafka: {servers: ["KAFKA"], prefix: plant., tls: off}
+  sinks: {historian: {host: SOCKET, port: SQL, database: consumed, tls: off}, stream: {}}
 """
 TAGS = ("batch", "count", "speed", "temperature")
 WITHIN_S = 60
+EXAMPLE = Path(__file__).parents[3] / "docs/examples/stream_in_range.py"
 
 
 @contextmanager
@@ -77,7 +81,15 @@ def wait(is_so: Callable[[], bool], folder: Path) -> None:
 
 
 @pytest.fixture
-def consumed(tmp_path: Path, postgres: Postgres) -> Iterator[dict[str, Any]]:
+def kafka() -> Iterator[Kafka]:
+    with running_kafka() as broker:
+        for topic in ("values", "events"):
+            broker.create_topic(f"plant.{topic}", 3)
+        yield broker
+
+
+@pytest.fixture
+def consumed(tmp_path: Path, postgres: Postgres, kafka: Kafka) -> Iterator[dict[str, Any]]:
     """What the consumer printed, after the device has served its run."""
     postgres.create("consumed")
     postgres.psql("CREATE ROLE consumer LOGIN IN ROLE tidegate_reader")
@@ -88,7 +100,8 @@ def consumed(tmp_path: Path, postgres: Postgres) -> Iterator[dict[str, Any]]:
     with ExitStack() as stack:
         port = stack.enter_context(running_mosquitto(tmp_path / "broker", "topic readwrite #\n"))
         for name, text in (("gateway.yaml", GATEWAY), ("relay.yaml", RELAY)):
-            settings = {"PORT": str(port), "SOCKET": postgres.socket, "SQL": str(postgres.port)}
+            settings = {"PORT": str(port), "SOCKET": postgres.socket, "SQL": str(postgres.port),
+                        "KAFKA": kafka.address()}  # fmt: skip
             for word, value in settings.items():
                 text = text.replace(word, value)
             (tmp_path / name).write_text(text)
@@ -107,7 +120,26 @@ def consumed(tmp_path: Path, postgres: Postgres) -> Iterator[dict[str, Any]]:
         assert result.returncode == 0, result.stderr
         found: dict[str, Any] = json.loads(result.stdout)
         found["shown"] = {topic.rpartition("/")[2]: message for topic, message in found["shown"].items()}
+        # The last value in SQL may be a moment before it in Kafka.
+        last = [row["src"] for row in found["history"] if row["tag"] == "temperature"][-1]
+        wait(lambda: last in streamed(kafka)["by_source"], tmp_path)
+        found["gaps"] = postgres.psql("SELECT from_ns FROM tidegate.gap", "consumed").split()
+        wait(lambda: len(found["gaps"]) <= len(streamed(kafka)["missing"]), tmp_path)
+        found["streamed"] = streamed(kafka)
+        status = [sys.executable, "-c", "from edge.cli import main; main()", "status", "relay.yaml", "--json"]
+        told = subprocess.run(status, cwd=tmp_path, capture_output=True, check=True, timeout=WITHIN_S).stdout
+        found["sinks"] = {sink["name"]: sink for sink in json.loads(told)["relay"]["sinks"]}
         yield found
+
+
+def streamed(kafka: Kafka) -> dict[str, Any]:
+    """What the example of a consumer answers of the topics by now."""
+    words = (kafka.address(), "plant.", "line-4", "mixer", "temperature", "20", "37")
+    result = subprocess.run([sys.executable, EXAMPLE, *words], capture_output=True, text=True, check=False,
+                            timeout=WITHIN_S)  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    answer: dict[str, Any] = json.loads(result.stdout)
+    return answer
 
 
 def is_in_order(found: Sequence[object], run: Sequence[object]) -> bool:
@@ -116,7 +148,7 @@ def is_in_order(found: Sequence[object], run: Sequence[object]) -> bool:
     return all(value in rest for value, _ in groupby(found)) and found[-1] == run[-1]
 
 
-def test_a_consumer_in_node_has_what_the_device_served_from_sql_and_mqtt(consumed: dict[str, Any]) -> None:
+def test_consumers_have_what_the_device_served_from_sql_and_mqtt_and_kafka(consumed: dict[str, Any]) -> None:
     history = {tag: [*rows] for tag, rows in groupby(consumed["history"], lambda row: row["tag"])}
     newest = {row["tag"]: row for row in consumed["newest"]}
     shown = consumed["shown"]
@@ -144,3 +176,13 @@ def test_a_consumer_in_node_has_what_the_device_served_from_sql_and_mqtt(consume
     assert {*shown["batch"]} - {"retained"} <= {*promised("PREFIX/PATH/DEVICE/TAG")}
     assert {*history["batch"][0]} - {"src"} <= {*types("tidegate.reading")}
     assert shown["batch"]["retained"]
+    answer = consumed["streamed"]
+    rows = {row["src"]: row["value"] for row in history["temperature"]}
+    assert {src: answer["by_source"][src] for src in rows} == rows
+    assert (answer["in_range"], answer["unit"]) == (False, "Cel")
+    missing = {str(np.datetime64(each["t"].removesuffix("Z"), "ns").astype(np.int64)) for each in answer["missing"]}
+    assert {*consumed["gaps"]} <= missing  # A busy machine may miss a moment.
+    assert {each["value"] for each in answer["outside"]} == {value for value in TEMPERATURES if not 20 <= value <= 37}
+    assert {name: (sink["state"], sink["refused"]) for name, sink in consumed["sinks"].items()} == {
+        "historian": ("up", 0), "stream": ("up", 0),
+    }  # fmt: skip

@@ -14,6 +14,7 @@ from edge.relay.sinks import feed as feeding
 from edge.relay.sinks.feed import SinkFeed
 from edge.relay.sinks.sink import Place, SinkUnreachable
 from edge.testing.clock import ManualClock
+from tests.support.sinks.kafka import KafkaSubject
 from tests.support.sinks.lake import LakeSubject
 from tests.support.sinks.memory import MemorySink
 from tests.support.sinks.postgres import PostgresSubject
@@ -21,12 +22,15 @@ from tests.support.sinks.subject import SinkSubject
 from tests.support.sinks.world import SealedPlant, Site
 
 
-@pytest.fixture(params=["memory", "historian", "lake"])
+@pytest.fixture(params=["memory", "historian", "lake", "stream"])
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> SinkSubject:
     if request.param == "memory":
         return MemorySink()
     if request.param == "lake":
         return LakeSubject.create(tmp_path / "lake", request.getfixturevalue("monkeypatch"))
+    if request.param == "stream":
+        broker = request.getfixturevalue("kafka")
+        return KafkaSubject.create(broker, tmp_path, request.getfixturevalue("monkeypatch"))
     server = request.getfixturevalue("postgres")
     return PostgresSubject.create(server)
 
