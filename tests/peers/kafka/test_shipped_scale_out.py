@@ -19,6 +19,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from edge.health import read_status
+from edge.kafka.client import KafkaAccess
+from edge.kafka.table import Table
 from tests.peers.relay.conftest import Plant
 from tests.support.authority import OpensslAuthority
 from tests.support.kafka import Kafka, KafkaSetup, running_kafka
@@ -195,6 +197,19 @@ def read(kafka: Kafka, account: str, topic: str, group: str) -> KafkaError | Non
         return found
     finally:
         consumer.close()
+
+
+def test_a_worker_keeps_its_chains_in_their_topic_with_its_account(kafka: Kafka) -> None:
+    password = PASSWORDS["tidegate-worker"]
+    access = KafkaAccess(servers=(kafka.address("SASL_PLAINTEXT"),), client_id="worker-1", mechanism="SCRAM-SHA-512",
+                         account="tidegate-worker", password=lambda: password)  # fmt: skip
+    table = Table(access, "tidegate.chains")
+    rows = {partition: [(f"line-{partition}", b"chain"), ("gone", None)] for partition in range(1, 64)}
+
+    for partition, some in rows.items():
+        table.write(partition, some)
+
+    assert {partition: table.read(partition) for partition in rows} == rows
 
 
 def create(kafka: Kafka, account: str, topic: str) -> KafkaError | None:
