@@ -201,10 +201,10 @@ def worker(settings: RelaySettings, clock: Clock) -> Worker:
     shares = (
         TableShares(access, f"{kafka.prefix}chains")
         if historian is None
-        else DatabaseShares(historian, kafka.prefix + kafka.group, relay.name)
+        else DatabaseShares(historian, kafka.group, relay.name)
     )
     records = MemberPlan(kafka=access, topic=f"{kafka.prefix}records", partitions=kafka.partitions,
-                         group=kafka.prefix + kafka.group, name=relay.name)  # fmt: skip
+                         group=kafka.group, name=relay.name)  # fmt: skip
     return Worker(records, shares, clock)
 
 
