@@ -1,9 +1,10 @@
 """What is stored where relays share gateways and are killed: `python -m bench.scale_out`, about six minutes.
 
 Sealed records of many gateways, one scan each, go through a mosquitto, two intakes, a Kafka and three workers into a
-PostgreSQL. A worker is killed every 30 s and starts again, one of them only after it was replaced; an intake is killed
-once, and Kafka is away for a minute. At the end a row has to be there for each block, once, and the archives together
-have to hold what was sealed. `--workers` asks only for throughput: Kafka is full, and so many workers empty it.
+PostgreSQL. A worker is killed every 30 s, and starts again at once or only after it was replaced; an intake is killed
+once, and Kafka is away for a minute. With `--away 0` it is never, and takeovers are timed. At the end a row has to be
+there for each block, once, and the archives together have to hold what was sealed. `--workers` asks only for
+throughput: Kafka is full, and so many workers empty it.
 """
 
 from __future__ import annotations
@@ -208,30 +209,31 @@ def faults(options: argparse.Namespace) -> list[Row]:
         stored = site.rows()
         proven, missing = _verified(site)
     sealed = site.plants.blocks
+    kafka = f"Kafka away for {options.away:.0f} s"
+    if not options.away:
+        kafka = f"longest takeover {log.takeovers.longest_s:.1f} s"
     said = (
         f"{sealed:,} blocks sealed by {options.gateways} gateways in {took_s:.0f} s, {stored:,} rows, {double} twice; "
-        f"{log.kills} kills of workers, {log.intake_kills} of an intake, Kafka away for {options.away:.0f} s; longest "
-        f"takeover {log.takeovers.longest_s:.1f} s; {proven:,} DATA records in the archives together, {missing} missing"
+        f"{log.kills} kills of workers, {log.intake_kills} of an intake, {kafka}; {proven:,} DATA records in the "
+        f"archives together, {missing} missing"
     )
     if not whole or stored != sealed or double != "0" or missing:
         sys.exit(said)
-    return [Row(figure="S1 relays that share gateways", goal="rows = blocks sealed, none twice; takeover <= 30 s",
-                measured=said, command=_command(options))]  # fmt: skip
+    figure, goal = "S1 relays that share gateways", "rows = blocks sealed, none twice"
+    if not options.away:
+        figure, goal = "S2 takeover of gateways", "<= 30 s"
+    return [Row(figure=figure, goal=goal, measured=said, command=_command(options))]
 
 
 class _Takeovers:
-    """How long a share of the gateways was not taken on, at most, while Kafka was there."""
+    """How long a share of the gateways was not taken on, at most."""
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
-        self._is_over = self._kafka_is_away = False
+        self._is_over = False
         self._thread = threading.Thread(target=lambda: asyncio.run(self._watch()))
         self._thread.start()
         self.longest_s = 0.0
-
-    def kafka_is(self, *, away: bool) -> None:
-        """From now on."""
-        self._kafka_is_away = away
 
     def end(self) -> None:
         """End looking."""
@@ -245,7 +247,7 @@ class _Takeovers:
         while not self._is_over:
             now = time.monotonic()
             for part, offset in await connection.fetch("SELECT part, next_offset FROM tidegate.share"):
-                if self._kafka_is_away or moved.get(part, (None, 0.0))[0] != offset:
+                if moved.get(part, (None, 0.0))[0] != offset:
                     moved[part] = offset, now
                 elif offset is not None:
                     self.longest_s = max(self.longest_s, now - moved[part][1])
@@ -262,7 +264,8 @@ class _Faults:
     ) -> None:  # fmt: skip
         self._site, self._intakes, self._workers, self._options, self._random = site, intakes, workers, options, random
         self._next_kill_s = options.kill_every
-        self._intake_at_s, self._kafka_at_s = options.seconds * 0.3, options.seconds * 0.5
+        self._intake_at_s = options.seconds * 0.3
+        self._kafka_at_s = options.seconds * 0.5 if options.away else float("inf")
         self._due: list[tuple[float, Process | None]] = []
         self.kills = self.intake_kills = 0
         self.takeovers = _Takeovers(site.postgres)
@@ -284,7 +287,6 @@ class _Faults:
             self._due.append((now_s + 10, self._intakes[0]))
         if now_s >= self._kafka_at_s:
             self._kafka_at_s = float("inf")
-            self.takeovers.kafka_is(away=True)
             self._site.kafka.kill()
             self._due.append((now_s + self._options.away, None))
         for due in [each for each in self._due if each[0] <= now_s]:
@@ -301,7 +303,6 @@ class _Faults:
     def _begin(self, process: Process | None) -> None:
         if process is None:
             self._site.kafka.start()
-            self.takeovers.kafka_is(away=False)
         else:
             process.start()
 
@@ -337,7 +338,7 @@ def throughput(options: argparse.Namespace) -> list[Row]:
         began, first = time.monotonic(), site.rows()
         site.wait(600, site.plants.blocks)
         rate = (site.plants.blocks - first) / (time.monotonic() - began)
-    return [Row(figure=f"S2 records a second, {options.workers} workers", goal="with the number of workers",
+    return [Row(figure=f"S3 records a second, {options.workers} workers", goal="with the number of workers",
                 measured=f"{rate:,.0f} records/s from Kafka into archives and PostgreSQL, {options.gateways} gateways",
                 command=_command(options))]  # fmt: skip
 
@@ -352,6 +353,7 @@ def _until_up(processes: Sequence[Process]) -> None:
 
 def _command(options: argparse.Namespace) -> str:
     given = f" --workers {options.workers}" if options.workers else f" --seconds {options.seconds:.0f}"
+    given += " --away 0" if not options.away else ""
     return f"python -m bench.scale_out --gateways {options.gateways}{given}"
 
 
