@@ -404,7 +404,7 @@ class KafkaSettings(Settings):
     A gateway belongs to one of them by its name: with another number it would be in two, one after the other.
     """
     group: Name = "relay"
-    """Name of the consumer group behind `prefix`, the same for all workers that share the gateways."""
+    """Name of the consumer group, the same for all workers that share the gateways."""
     tls: Literal["off"] | TlsSettings
     """Certificates for TLS; off to go without."""
     sasl: SaslSettings | None = None
