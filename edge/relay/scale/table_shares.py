@@ -16,8 +16,11 @@ import cbor2
 
 from edge.kafka.client import KafkaAccess
 from edge.kafka.table import Table
+from edge.logs import get_logger
 from edge.relay.scale.shares import Claimed, Rows, Share
 from edge.relay.sinks.sink import Parcel
+
+log = get_logger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,14 +70,18 @@ def _row(share: Share) -> tuple[str, bytes]:
     return _SHARE, cbor2.dumps([share.generation, [share.next_offset, share.last_hash]])
 
 
-def _folded(partition: int, log: Sequence[tuple[str, bytes | None]]) -> tuple[Share, dict[str, bytes]]:
+def _folded(partition: int, written: Sequence[tuple[str, bytes | None]]) -> tuple[Share, dict[str, bytes]]:
     """A share as its owners left it."""
     share, rows = Share(partition, 0), dict[str, bytes]()
-    for key, value in log:
+    for key, value in written:
         if value is None:
             rows.pop(key, None)
             continue
-        generation, content = cbor2.loads(value)
+        try:
+            generation, content = cbor2.loads(value)
+        except (cbor2.CBORDecodeError, TypeError, ValueError):
+            log.warning("content of a topic is not ours, and left out", partition=partition, key=key)
+            continue
         if generation < share.generation:
             continue
         if key == _SHARE:

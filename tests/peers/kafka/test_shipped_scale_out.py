@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from edge.health import read_status
 from edge.kafka.client import KafkaAccess
 from edge.kafka.table import Table
+from edge.relay.archive import record_files, records_of
 from tests.peers.relay.conftest import Plant
 from tests.support.authority import OpensslAuthority
 from tests.support.kafka import Kafka, KafkaSetup, running_kafka
@@ -131,6 +132,17 @@ def in_topic(kafka: Kafka, count: int) -> set[bytes]:
         return {message.value() or b"" for message in consumer.consume(count, 60)}
     finally:
         consumer.close()
+
+
+def archived(folder: Path) -> set[bytes]:
+    """The exact records in all archives of workers."""
+    return {
+        piece.data
+        for archive in folder.glob("worker-*/archive")
+        for file in record_files(archive)
+        for piece in records_of(file)
+        if piece.data is not None
+    }
 
 
 async def publish(port: int, plants: list[Plant]) -> None:
@@ -277,3 +289,29 @@ def test_an_account_may_do_nothing_else(kafka: Kafka, account: str, attempt: Att
 
 def test_a_clock_of_kafka_that_is_a_day_behind_stops_no_intake(kafka: Kafka) -> None:
     assert write(kafka, "tidegate-intake", "records", ahead_s=86_400) is None
+
+
+# All of it, last: its workers stay in their group for a while
+
+
+def test_intakes_and_workers_do_their_work_with_the_shipped_files(
+    kafka: Kafka, authority: OpensslAuthority, tmp_path: Path
+) -> None:
+    """Without the database, so that what they may do at Kafka is all that they need."""
+    plants = [Plant.start(tmp_path, f"line-{number}") for number in range(12)]
+    for plant in plants:
+        plant.scan(1)
+    sealed = {record.data for plant in plants for record in plant.records}
+    with ExitStack() as stack:
+        port = stack.enter_context(running_mosquitto(tmp_path, "topic readwrite #\n"))
+        mqtt = {"host": "127.0.0.1", "port": port, "tls": "off"}
+        trust = [str(plant.trust) for plant in plants]
+        sockets = [stack.enter_context(relay(f"intake-{number}", kafka, tmp_path, authority, mqtt=mqtt))
+                   for number in (1, 2)]  # fmt: skip
+        sockets += [stack.enter_context(relay(f"worker-{number}", kafka, tmp_path, authority, trust=trust, sinks={}))
+                    for number in (1, 2)]  # fmt: skip
+        wait_until(lambda: all(map(is_up, sockets)), 60)
+        asyncio.run(publish(port, plants))
+        wait_until(lambda: sealed <= archived(tmp_path), 60)
+
+    assert archived(tmp_path) == sealed
