@@ -124,6 +124,10 @@ class KafkaLink:
                 ErrorCode.KAFKA_UNREACHABLE,
                 f"too few of its brokers keep topic {topic}; start the others, and look at their disks",
             )
+        elif "fenced" in error.str():
+            code, reason = ErrorCode.KAFKA_REFUSED, "another worker has the name of this one; give each its own"
+        elif number == KafkaError.INCONSISTENT_GROUP_PROTOCOL:
+            code, reason = ErrorCode.KAFKA_REFUSED, "another program uses our group; give it, or relay.kafka, another"
         else:
             code, reason = self._of_connection(error)
         return KafkaUnreachable(f"{name}: {reason}", code=code)

@@ -217,6 +217,7 @@ class Relay:
             await self.in_store(self.store.close)
         finally:
             self._disk.shutdown(wait=False)
+            self._source.close()
             if self._publisher is not None:
                 self._publisher.close()
             for feed in self._feeds:

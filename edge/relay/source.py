@@ -83,6 +83,9 @@ class Source(Protocol):
     async def run(self, keeper: Keeper) -> NoReturn:
         """Work until cancelled."""
 
+    def close(self) -> None:
+        """End what would outlive it."""
+
     def certificates(self) -> Sequence[Certificate]:
         """Ours that its connection depends on. Reads files: not for the event loop."""
 
@@ -110,6 +113,9 @@ class FromBroker:
     def certificates(self) -> Sequence[Certificate]:
         """See `Source.certificates`."""
         return () if self._broker.tls is None else in_use(self._broker.tls)
+
+    def close(self) -> None:
+        """See `Source.close`: nothing does."""
 
     async def run(self, keeper: Keeper) -> NoReturn:
         """See `Source.run`."""

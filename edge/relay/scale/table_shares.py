@@ -33,13 +33,16 @@ class TableShares:
 
     def __init__(self, kafka: KafkaAccess, topic: str) -> None:
         self._kafka, self._topic = kafka, topic
-        self._thread = ThreadPoolExecutor(1, "shares")
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[TableSession]:
         """See `Shares.session`."""
-        loop = asyncio.get_running_loop()
-        yield TableSession(await loop.run_in_executor(self._thread, Table, self._kafka, self._topic), self._thread)
+        thread = ThreadPoolExecutor(1, "shares")
+        try:
+            table = await asyncio.get_running_loop().run_in_executor(thread, Table, self._kafka, self._topic)
+            yield TableSession(table, thread)
+        finally:
+            thread.shutdown(wait=False)
 
 
 class TableSession:

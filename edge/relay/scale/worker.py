@@ -91,6 +91,10 @@ class Worker:
         """See `Source.certificates`."""
         return () if self._plan.kafka.tls is None else in_use(self._plan.kafka.tls)
 
+    def close(self) -> None:
+        """See `Source.close`."""
+        self._thread.shutdown(wait=False)
+
     async def run(self, keeper: Keeper) -> NoReturn:
         """See `Source.run`."""
         while True:

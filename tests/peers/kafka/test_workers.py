@@ -316,3 +316,17 @@ async def test_two_workers_of_one_name_do_not_both_take(enterprise: Enterprise, 
 
     assert first.report().acknowledged >= len(enterprise.expected())
     assert second.report().acknowledged == 0
+
+
+async def test_without_a_database_the_second_worker_of_a_name_ends_the_first(tmp_path: Path, kafka: Kafka) -> None:
+    enterprise = Enterprise(tmp_path, kafka, None)
+    await enterprise.send_all()
+    async with enterprise.worker("a") as first:
+        await until(lambda: first.report().acknowledged >= len(enterprise.plants))
+        enterprise.folder = tmp_path / "elsewhere"
+        enterprise.folder.mkdir()
+        async with enterprise.worker("a"):
+            await until(lambda: first.report().state != "up")
+            reason = first.report().reason
+
+    assert "another worker has the name of this one" in reason
