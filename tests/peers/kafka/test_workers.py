@@ -268,6 +268,23 @@ async def test_a_tail_that_kafka_lost_is_seen_and_what_was_stored_stays(enterpri
     assert missing == []
 
 
+async def test_what_kafka_lost_before_it_was_taken_is_missing_until_gateways_send_it_again(
+    enterprise: Enterprise,
+) -> None:
+    await enterprise.send_all()
+    async with enterprise.worker("a"):
+        await until_stored(enterprise)
+    await enterprise.send_new()
+    partition = next(each for each in range(PARTITIONS) if enterprise.end_of(each))
+    enterprise.lose_tail(partition)
+    await enterprise.send_new()
+    async with enterprise.worker("b", group="others") as relay:
+        await until(lambda: relay.report().missing)
+        await enterprise.send_all()  # As tidegate resend does with what is missing.
+        await until_stored(enterprise)
+        await until(lambda: not relay.report().missing)
+
+
 async def test_a_database_that_is_away_costs_nothing(enterprise: Enterprise) -> None:
     """What was taken meanwhile is stored once it is back, and is in the archive once."""
     assert enterprise.database is not None
