@@ -444,7 +444,8 @@ class Relay:
         if self._plan.metrics is not None:
             shown = await asyncio.to_thread(in_use, self._plan.metrics)
             found += [HeldCertificate("", each) for each in shown]
-        found += [HeldCertificate("", each) for each in await asyncio.to_thread(self._source.certificates)]
+        if self._plan.broker is None:
+            found += [HeldCertificate("", each) for each in await asyncio.to_thread(self._source.certificates)]
         for sink in self._plan.sinks:
             found += [HeldCertificate(sink.name, each) for each in await asyncio.to_thread(sink.certificates)]
         # All connections may have the same authority, and those to brokers the same broker.

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 _FILL = """
 import asyncio, json, os, sys
@@ -63,12 +67,21 @@ with running_postgres() as server:
 """
 
 
-def test_a_historian_on_a_disk_that_is_full_says_so_and_gets_everything_once_there_is_room(tmp_path: Path) -> None:
-    disk, beside = tmp_path / "disk", tmp_path / "beside"
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """One that the server enters too, which runs as an account of its own."""
+    with tempfile.TemporaryDirectory(prefix="tg-disk-") as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
+
+
+def test_a_historian_on_a_disk_that_is_full_says_so_and_gets_everything_once_there_is_room(
+    open_directory: Path,
+) -> None:
+    disk, beside = open_directory / "disk", open_directory / "beside"
     disk.mkdir()
     beside.mkdir()
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)  # The server runs as an account of its own.
     mount = f'mount -t tmpfs -o size=16m tidegate-test {disk} && exec {sys.executable} -c "$0" {disk} {beside}'
 
     ran = subprocess.run(["unshare", "--mount", "sh", "-c", mount, _FILL], capture_output=True, text=True, check=False)

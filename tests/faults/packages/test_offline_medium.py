@@ -148,6 +148,7 @@ def test_what_was_changed_on_the_way_is_not_installed(installed: BootedMachine, 
     installed.run("cp", path, "/tmp/as-it-was")
     installed.run("bash", "-c", f"sed -i 's/tidegate/tidegale/; $ a changed' '{path}'")
     installed.run("rm", "-rf", "/var/lib/apt/lists")
+    installed.run("apt-get", "remove", "--yes", "tidegate-relay")  # Where a test before had it installed.
 
     updated = installed.try_run("apt-get", "update", "-o", "APT::Update::Error-Mode=any")
     got = installed.try_run("apt-get", "install", "--yes", "tidegate-relay")
