@@ -18,6 +18,8 @@ from hil.evidence import Observed, gather
 from hil.scenarios.broker_outage import SCENARIO
 from tests.faults.hil.conftest import Played, hil
 
+pytestmark = pytest.mark.timeout(400)
+
 ACCOUNTED, ONCE, TIMES, AUTHENTIC = (
     "Every counter value that a device served is archived, or a GAP or LOSS declares it.",
     "Every archived value was served, and is archived once.",
