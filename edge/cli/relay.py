@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from edge.kafka.client import KafkaAccess
     from edge.relay.scale.intake import IntakePlan, KafkaIntake
     from edge.relay.scale.worker import Worker
+    from edge.relay.sinks.historian import Historian
 
 log = get_logger(__name__)
 
@@ -161,7 +162,7 @@ def plan(settings: RelaySettings, role: Role = "all") -> RelayPlan:
         waiting_bytes=relay.waiting_limit,
         metrics=relay.status.metrics_files,
         retention=_retention(relay),
-        sinks=tuple(each for each in _sinks(relay) if role == "all" or each.name != "historian"),
+        sinks=tuple(_sinks(relay, role)),
         gateways=tuple(relay.gateways),
     )
 
@@ -192,12 +193,11 @@ def worker(settings: RelaySettings, clock: Clock) -> Worker:
     from edge.relay.scale.database import DatabaseShares
     from edge.relay.scale.table_shares import TableShares
     from edge.relay.scale.worker import Worker
-    from edge.relay.sinks.historian import Historian
 
     relay = settings.relay
     kafka = needed(relay.kafka, "kafka")
     access = kafka_access(kafka, relay.name)
-    historian = next((each for each in _sinks(relay) if isinstance(each, Historian)), None)
+    historian = _historian(relay)
     shares = (
         TableShares(access, f"{kafka.prefix}chains")
         if historian is None
@@ -227,20 +227,29 @@ def kafka_access(kafka: KafkaSettings, relay: str) -> KafkaAccess:
     )
 
 
-def _sinks(relay: RelaySection) -> Iterator[Sink]:
-    """The sinks that are set: a new one is a section of the settings, and some lines here."""
-    if (to := relay.sinks.historian) is not None:
-        from edge.relay.sinks.historian import Historian
-        from edge.relay.sinks.historian_session import HistorianPlan, Rename
+def _historian(relay: RelaySection) -> Historian | None:
+    if (to := relay.sinks.historian) is None:
+        return None
+    from edge.relay.sinks.historian import Historian
+    from edge.relay.sinks.historian_session import HistorianPlan, Rename
 
-        files = _files(to.tls, "relay.sinks.historian.tls")
-        yield Historian(HistorianPlan(
-            name="historian", relay=relay.name, host=to.host, port=to.port, database=to.database, account=to.account,
-            password=partial(_secret, to.password) if to.password else None, tls=files,
-            renames=[Rename(each.gateway, each.was_device or each.device, each.was, each.device, each.tag)
-                     for each in to.renames],
-            keep_days=_days(to.keep),
-        ))  # fmt: skip
+    files = _files(to.tls, "relay.sinks.historian.tls")
+    return Historian(HistorianPlan(
+        name="historian", relay=relay.name, host=to.host, port=to.port, database=to.database, account=to.account,
+        password=partial(_secret, to.password) if to.password else None, tls=files,
+        renames=[Rename(each.gateway, each.was_device or each.device, each.was, each.device, each.tag)
+                 for each in to.renames],
+        keep_days=_days(to.keep),
+    ))  # fmt: skip
+
+
+def _sinks(relay: RelaySection, role: Role) -> Iterator[Sink]:
+    """The sinks that are set: a new one is a section of the settings, and some lines here.
+
+    A worker writes its historian itself, with what it took.
+    """
+    if role != "worker" and (historian := _historian(relay)) is not None:
+        yield historian
     if (lake := relay.sinks.lake) is not None:
         from edge.relay.sinks.lake import Lake, LakePlan
 

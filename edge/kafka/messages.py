@@ -20,11 +20,11 @@ _REFUSED = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError
 
 
 class Sent(NamedTuple, Generic[T]):
-    """A message; `about` is for who sends it, and a partition below 0 the one of its key."""
+    """A message; `about` is for who sends it, and a partition below 0 the one of its key; no value removes the key."""
 
     topic: str
     key: bytes
-    value: bytes
+    value: bytes | None
     about: T
     partition: int = -1
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from edge.kafka.client import KafkaAccess, KafkaLink
+from edge.kafka.messages import Producer, Sent
 
 _ANSWER_S = 10.0
-_FLUSH_S = 30.0
+_WRITE_S = 30.0
 
 
 class Table:
@@ -17,12 +18,8 @@ class Table:
 
     def __init__(self, access: KafkaAccess, topic: str) -> None:
         self._topic, self._link = topic, KafkaLink(access)
-        self._producer = Producer(self._link.configuration(
-            enable_idempotence=True, acks="all", compression_type="lz4", linger_ms=0, message_max_bytes=2**24,
-            delivery_timeout_ms=round(_FLUSH_S * 1000),
-        ))  # fmt: skip
+        self._producer = Producer[None](access, timeout_s=_WRITE_S)
         self._reader: Consumer | None = None
-        self._failed: KafkaError | None = None
 
     def read(self, partition: int) -> list[tuple[str, bytes | None]]:
         """All that is in a partition, in the order in which it was written; None where a key was removed."""
@@ -56,18 +53,7 @@ class Table:
 
     def write(self, partition: int, rows: Iterable[tuple[str, bytes | None]]) -> None:
         """Write rows in this order, and wait until they are durable."""
-        self._failed = None
-        try:
-            for key, value in rows:
-                self._producer.produce(self._topic, value, key.encode(), partition, on_delivery=self._note)
-        except KafkaException as error:
-            raise self._link.failure(error.args[0], self._topic) from error
-        waiting = self._producer.flush(_FLUSH_S + 1)
-        if self._failed is None and waiting:
-            self._failed = KafkaError(KafkaError._MSG_TIMED_OUT)  # noqa: SLF001
-        if self._failed is not None:
-            self._producer.purge()
-            raise self._link.failure(self._failed, self._topic)
-
-    def _note(self, error: KafkaError | None, _message: object) -> None:
-        self._failed = self._failed or error
+        for key, value in rows:
+            self._producer.send(Sent(self._topic, key.encode(), value, None, partition))
+        for failed in self._producer.flush():
+            raise failed.error
