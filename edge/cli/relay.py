@@ -161,6 +161,7 @@ def plan(settings: RelaySettings, role: Role = "all") -> RelayPlan:
         view=view,
         waiting_bytes=relay.waiting_limit,
         metrics=relay.status.metrics_files,
+        kafka=_files(needed(relay.kafka, "kafka").tls, "relay.kafka.tls") if role == "worker" else None,
         retention=_retention(relay),
         sinks=tuple(_sinks(relay, role)),
         gateways=tuple(relay.gateways),

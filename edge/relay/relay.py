@@ -74,6 +74,7 @@ class RelayPlan:
         waiting_bytes: most bytes of one gateway's records that cannot be judged yet.
         missing_to: a file that is kept to the ranges that are missing.
         metrics: the files with which metrics are served, for their expiry.
+        kafka: the files with which a worker reaches Kafka, for theirs.
         retention: what is removed from the archive; None where it is kept for ever.
         sinks: where authentic values go besides.
         gateways: the only ones that are received from, and whose silence or missing records matter; all where empty.
@@ -88,6 +89,7 @@ class RelayPlan:
     waiting_bytes: int = 16 * 2**20
     missing_to: Path | None = None
     metrics: TlsFiles | None = None
+    kafka: TlsFiles | None = None
     retention: RetentionPlan | None = None
     sinks: Sequence[Sink] = ()
     gateways: Sequence[str] = ()
@@ -441,11 +443,8 @@ class Relay:
                 ours = await asyncio.to_thread(in_use, broker.tls)
                 chain = self._chains.get(part, ())
                 found += [HeldCertificate(part, each) for each in with_peer(ours, chain, "the broker's")]
-        if self._plan.metrics is not None:
-            shown = await asyncio.to_thread(in_use, self._plan.metrics)
-            found += [HeldCertificate("", each) for each in shown]
-        if self._plan.broker is None:
-            found += [HeldCertificate("", each) for each in await asyncio.to_thread(self._source.certificates)]
+        for files in filter(None, (self._plan.metrics, self._plan.kafka)):
+            found += [HeldCertificate("", each) for each in await asyncio.to_thread(in_use, files)]
         for sink in self._plan.sinks:
             found += [HeldCertificate(sink.name, each) for each in await asyncio.to_thread(sink.certificates)]
         # All connections may have the same authority, and those to brokers the same broker.

@@ -17,7 +17,6 @@ from edge.relay.receive import Arrival, Receiver, subscribe
 from edge.relay.sinks.feed import InArchive
 from edge.relay.store import RelayStore
 from edge.relay.waiting import ReceivedMessage
-from edge.tls import Certificate, in_use
 
 log = get_logger(__name__)
 
@@ -86,9 +85,6 @@ class Source(Protocol):
     def close(self) -> None:
         """End what would outlive it."""
 
-    def certificates(self) -> Sequence[Certificate]:
-        """Ours that its connection depends on. Reads files: not for the event loop."""
-
 
 class FromBroker:
     """The MQTT broker: see `edge.relay.receive`."""
@@ -109,10 +105,6 @@ class FromBroker:
     async def open(self, in_archive: InArchive, open_store: OpenStore) -> RelayStore:
         """See `Source.open`."""
         return await in_archive(open_store, RelayStore)
-
-    def certificates(self) -> Sequence[Certificate]:
-        """See `Source.certificates`."""
-        return () if self._broker.tls is None else in_use(self._broker.tls)
 
     def close(self) -> None:
         """See `Source.close`: nothing does."""

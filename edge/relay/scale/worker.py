@@ -42,7 +42,6 @@ from edge.relay.sinks.sink import SinkUnreachable
 from edge.relay.source import Keeper, OpenStore, SourceStatus
 from edge.relay.waiting import ReceivedMessage
 from edge.tasks import end_if_cancelled
-from edge.tls import Certificate, in_use
 
 log = get_logger(__name__)
 
@@ -86,10 +85,6 @@ class Worker:
         assert isinstance(store, WorkerStore)
         self._in_archive, self._store = in_archive, store
         return store
-
-    def certificates(self) -> Sequence[Certificate]:
-        """See `Source.certificates`."""
-        return () if self._plan.kafka.tls is None else in_use(self._plan.kafka.tls)
 
     def close(self) -> None:
         """See `Source.close`."""
