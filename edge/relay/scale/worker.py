@@ -155,11 +155,12 @@ class Worker:
         for partition in partitions:
             claimed = await self._session.claim(partition)
             share = claimed.share
-            gateways = {key.split("/", 1)[0] for key in claimed.rows}
-            for gateway in sorted(gateways):
-                rows = {key: value for key, value in claimed.rows.items() if key.split("/", 1)[0] == gateway}
+            carried: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
+            for key, value in claimed.rows.items():
+                carried[key.split("/", 1)[0]][key] = value
+            for gateway, rows in carried.items():
                 await self._in_archive(self._store.adopt, gateway, rows, self._clock.utc_ns())
-            self._owned[partition] = _Owned(share, share.next_offset is not None, gateways)
+            self._owned[partition] = _Owned(share, share.next_offset is not None, set(carried))
             begin[partition] = None if share.next_offset is None else share.next_offset - 1
         log.info("partitions taken over", partitions=sorted(begin), owned=len(self._owned))
         return begin
