@@ -20,6 +20,7 @@ from edge.gateway.audit import EventKind
 from edge.health.families import FAMILIES
 from edge.health.render import meaning_of
 from edge.model import StatusCode, quality_of
+from edge.qualify.requirements import requirements
 from edge.syslog import SECURITY_EVENTS, Line
 
 DOCS = Path(__file__).parent
@@ -191,6 +192,22 @@ def iec_62443_4_2() -> str:
     return "\n".join([*parts, ""])
 
 
+def requirements_page() -> str:
+    """The page of what has to hold at a plant."""
+    parts = ["# Requirements", "", NOTE.format(source="edge/qualify/requirements.yaml")]
+    parts += [
+        "What Tidegate has to do where its data is used in production: each a sentence that a test can fail, with",
+        "what goes wrong at the plant where it does not hold. An id never changes its meaning. The severity is",
+        "*high* where a value is wrong or missing and nobody notices, or a device is reached; *medium* where it is",
+        "noticed, and costs data or work; *low* where it costs work.",
+    ]
+    for group, alike in groupby(requirements().values(), lambda one: one.group):
+        parts += ["", f"## {group}", "", "| id | it holds that | severity | if not |"]
+        parts.append("| --- | --- | --- | --- |")
+        parts += [f"| `{one.id}` | {one.text} | {one.severity} | {one.risk} |" for one in alike]
+    return "\n".join([*parts, ""])
+
+
 def _section(name: str) -> list[str]:
     return ["", f"## {name}", "", "| requirement | SL | it is | how | shown by |", "| --- | --- | --- | --- | --- |"]
 
@@ -235,6 +252,7 @@ _STANDINGS = {
 }
 
 PAGES: dict[str, Callable[[], str]] = {
+    "requirements.md": requirements_page,
     "reference/events.md": events,
     "reference/metrics.md": metrics,
     "reference/status-codes.md": status_codes,

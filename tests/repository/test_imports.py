@@ -55,7 +55,7 @@ HOMES = {
         "tests",
     ],
     "click": ["edge/cli", "drivers/opcua/keys.py", "tests", "docs", "bench", "hil"],
-    "ruamel": ["edge/config", "tests", "hil", "docs/generate.py"],
+    "ruamel": ["edge/config", "edge/qualify/requirements.py", "tests", "hil", "docs/generate.py"],
     "structlog": ["edge/logs.py", "tests"],
     "python_calamine": ["edge/importers/tables.py"],
     "openpyxl": ["edge/importers", "tests"],

@@ -1,0 +1,1 @@
+"""Evidence that an installed gateway does what its requirements say."""
