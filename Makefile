@@ -38,6 +38,7 @@ docs: ## Write the reference pages and the configuration schema again from the c
 	@.venv/bin/python docs/network.py
 	@.venv/bin/python -m edge.config.reference >docs/reference/settings.md
 	@.venv/bin/python -m tests.support.field.page >docs/reference/field-cases.md
+	@.venv/bin/python -m tests.support.requirements >docs/reference/requirements-matrix.md
 	@.venv/bin/tidegate schema >configs/tidegate.schema.json
 	@.venv/bin/tidegate schema --relay >configs/relay.schema.json
 

@@ -199,7 +199,8 @@ def requirements_page() -> str:
         "What Tidegate has to do where its data is used in production: each a sentence that a test can fail, with",
         "what goes wrong at the plant where it does not hold. An id never changes its meaning. The severity is",
         "*high* where a value is wrong or missing and nobody notices, or a device is reached; *medium* where it is",
-        "noticed, and costs data or work; *low* where it costs work.",
+        "noticed, and costs data or work; *low* where it costs work. The",
+        "[matrix](reference/requirements-matrix.md) has the tests that show each of them.",
     ]
     for group, alike in groupby(requirements().values(), lambda one: one.group):
         parts += ["", f"## {group}", "", "| id | it holds that | severity | if not |"]

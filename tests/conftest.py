@@ -28,6 +28,8 @@ from _pytest.faulthandler import fault_handler_stderr_fd_key
 from blockbuster import BlockBuster, BlockBusterFunction
 from blockbuster import blockbuster as blockbuster_module
 
+from tests.support.requirements import pytest_pycollect_makeitem  # noqa: F401 - a hook
+
 hypothesis.settings.register_profile("steady", derandomize=True, deadline=None, print_blob=True, database=None)
 hypothesis.settings.register_profile("explore", deadline=None, print_blob=True, max_examples=1_000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))

@@ -10,6 +10,7 @@ import pytest
 from edge.files import account_name
 
 
+@pytest.mark.requirement("REQ-TRAIL-03")
 def test_the_environment_cannot_name_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.setenv(name, "mallory")

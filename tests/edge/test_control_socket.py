@@ -140,6 +140,7 @@ with socket.socket(socket.AF_UNIX) as asking:
 """
 
 
+@pytest.mark.requirement("REQ-SAFE-05")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize(("groups", "may_ask"), [([], False), ([4244], False), ([4242, 4243], True)])
 async def test_the_kernel_says_who_asks_whatever_the_mode_of_the_socket(groups: list[int], *, may_ask: bool) -> None:
@@ -158,6 +159,7 @@ async def test_the_kernel_says_who_asks_whatever_the_mode_of_the_socket(groups: 
     assert may_ask or "may not ask: it is neither root, nor the gateway's own" in answer["error"]
 
 
+@pytest.mark.requirement("REQ-SAFE-05")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("owner_only", [(), ("values",)])
 async def test_who_asks_is_who_the_kernel_says_and_not_every_question_is_for_the_group(
@@ -182,6 +184,7 @@ async def test_who_asks_is_who_the_kernel_says_and_not_every_question_is_for_the
     assert (b"may not ask: it is neither root, nor the gateway's own\"" in asked.stdout) is bool(owner_only)
 
 
+@pytest.mark.requirement("REQ-SAFE-05")
 async def test_only_owner_and_group_can_ask(tmp_path: Path) -> None:
     async with server(tmp_path):
         assert stat.S_IMODE((tmp_path / "control.sock").stat().st_mode) == 0o660

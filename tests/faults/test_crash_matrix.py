@@ -26,6 +26,7 @@ Patch = pytest.MonkeyPatch
 _STATES_TO_FIND_A_BUG = 60_000
 
 
+@pytest.mark.requirement("REQ-BUF-01")
 @pytest.mark.parametrize("seed", [0, 1_000, 2_000, 3_000])
 def test_no_crash_breaks_a_promise(seed: int) -> None:
     """A hundred thousand states in all; `python -m bench.crash_matrix` checks a million."""

@@ -81,6 +81,7 @@ def test_a_counter_whose_power_is_cut_never_looks_like_a_copy(disk: ForgetfulDis
     assert given > 1
 
 
+@pytest.mark.requirement("REQ-ARCH-01")
 def test_what_a_relay_acknowledged_is_in_the_archive_after_a_power_cut(disk: ForgetfulDisk, tmp_path: Path) -> None:
     """Also where the process was killed before, and the next one found records that no disk had."""
     plant = grow(start(), 30)

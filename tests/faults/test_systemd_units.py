@@ -91,6 +91,7 @@ def test_a_typing_mistake_is_not_overlooked(tmp_path: Path) -> None:
     assert "NoNewPrivilege" in result.stderr
 
 
+@pytest.mark.requirement("REQ-SAFE-06")
 @pytest.mark.parametrize("name", DROP_INS)
 def test_exposure_is_within_the_limit(tmp_path: Path, name: str, record_property: pytest.RecordProperty) -> None:
     result = security(tmp_path, name, unit(name))

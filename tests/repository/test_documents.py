@@ -157,6 +157,7 @@ def test_the_reference_explains_everything_that_the_code_has() -> None:
     assert {kind: names for kind, (_, names) in undocumented().items() if names} == {}
 
 
+@pytest.mark.requirement("REQ-TRAIL-01")
 def test_every_kind_of_event_is_told_by_somebody() -> None:
     """A page that promises an event which never comes is worse than no page."""
     sources = [path.read_text() for path in (ROOT / "edge").rglob("*.py") if path.name != "audit.py"]

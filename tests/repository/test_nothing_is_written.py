@@ -38,6 +38,7 @@ def test_the_request_builder_allows_reading_function_codes_only() -> None:
     assert set(codec.ALLOWED_FUNCTIONS) == READING
 
 
+@pytest.mark.requirement("REQ-SAFE-01")
 @given(unit=st.integers(0, 255), function=st.integers(0, 255), first=st.integers(0, 65535), count=st.integers(1, 125))
 def test_no_request_with_another_function_code_can_be_built(unit: int, function: int, first: int, count: int) -> None:
     if function in READING:
@@ -60,6 +61,7 @@ def test_requests_are_made_in_one_place() -> None:
     assert makers == {"drivers/modbus/codec.py"}
 
 
+@pytest.mark.requirement("REQ-SAFE-01")
 def test_no_driver_has_a_function_that_sounds_like_writing() -> None:
     written = {
         f"{path}: {function.name}"
@@ -70,6 +72,7 @@ def test_no_driver_has_a_function_that_sounds_like_writing() -> None:
     assert written == set()
 
 
+@pytest.mark.requirement("REQ-SAFE-02")
 def test_the_gateway_never_subscribes() -> None:
     """Only the relay, on the IT side, with its client of Kafka, and the brokers of our tests know how."""
     subscribing = {

@@ -69,6 +69,7 @@ def test_the_wheel_carries_licence_command_and_drivers(wheel: Path) -> None:
     assert "\nmodbus = drivers.modbus:ModbusKind" in told["entry_points.txt"]
 
 
+@pytest.mark.requirement("REQ-PACK-01")
 def test_a_second_build_is_the_same_to_the_byte(tree: Path, wheel: Path, tmp_path: Path) -> None:
     again = build(tree, tmp_path)
 

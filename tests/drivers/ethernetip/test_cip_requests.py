@@ -18,6 +18,7 @@ WRITING = {0x02, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x10, 0x4D, 0x4E, 0x53, 0x4
 TAG = cip.symbolic_path([Part("Tank")])
 
 
+@pytest.mark.requirement("REQ-SAFE-01")
 @given(service=st.integers(0, 255), path=st.sampled_from([TAG, b"\x20\x01\x24\x01", b"\x20\x06\x24\x01"]))
 def test_a_question_is_a_reading_service_or_none(service: int, path: bytes) -> None:
     data = bytes((service, len(path) // 2)) + path + bytes(8)

@@ -111,6 +111,7 @@ HOSTILE: dict[str, Distort] = {
 }
 
 
+@pytest.mark.requirement("REQ-READ-04")
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_a_hostile_answer_brings_no_wrong_value(make_device: MakeDevice, client: Any, name: str) -> None:
     plc = plant()

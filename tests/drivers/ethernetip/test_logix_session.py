@@ -51,6 +51,7 @@ EVERYTHING: list[tuple[str, str, Any]] = [
 ]
 
 
+@pytest.mark.requirement("REQ-TYPE-01")
 @pytest.mark.parametrize("size", [4002, 504, 200])
 async def test_a_scan_reads_every_kind_of_tag(make_device: MakeDevice, client: Any, size: int) -> None:
     plc = showcase()
@@ -455,6 +456,7 @@ async def test_controllers_found_before_a_slot_is_silent_are_told() -> None:
     assert pauses == 2 + 3
 
 
+@pytest.mark.requirement("REQ-SAFE-01")
 async def test_only_reading_services_cross_the_wire(make_device: MakeDevice, client: Any) -> None:
     """Over everything that the driver does."""
     async with LogixServer(showcase()) as server, RecordingProxy("127.0.0.1", server.port) as proxy:

@@ -51,6 +51,7 @@ def a_value(draw: DataObject, kind: str) -> Any:
     return draw.draw(booleans())
 
 
+@pytest.mark.requirement("REQ-TYPE-01")
 @given(
     kinds=lists(tuples(_KINDS, _ORDERS, _ORDERS), min_size=1, max_size=40),
     gap=integers(0, 3),

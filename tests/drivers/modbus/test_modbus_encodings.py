@@ -98,6 +98,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.requirement("REQ-TYPE-01")
 @pytest.mark.parametrize("kind", NUMBERS)
 @given(draw=data())
 def test_a_number_is_read_as_it_was_written(kind: str, draw: DataObject) -> None:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -189,6 +190,7 @@ def play(unit: Unit, plan: list[Request], reconnects: set[int], limits: ModbusLi
     in_virtual_time(scan_until_good)
 
 
+@pytest.mark.requirement("REQ-READ-04")
 @given(
     late=behaviours("answer", "answer", "lose", "garble", "repeat"), plan=plans, reconnects=st.sets(st.integers(1, 40))
 )

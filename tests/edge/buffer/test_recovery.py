@@ -80,6 +80,7 @@ def test_after_any_truncation_of_the_newest_segment_the_whole_records_before_it_
     assert _read_all(disk) == {record.seq: record.data for record in records}
 
 
+@pytest.mark.requirement("REQ-BUF-04")
 @given(st.integers(0, 3), st.integers(0, 16_384 // 512 - 1), st.integers(0, 1 << 32))
 def test_four_kibibytes_overwritten_anywhere_are_declared_exactly(segment: int, sector: int, seed: int) -> None:
     """R7: every record is either read back or in a damage, and none is in both."""

@@ -100,6 +100,7 @@ def _whys(*arguments: object) -> list[str]:
     return [each["why"] for each in _entries(*arguments)]
 
 
+@pytest.mark.requirement("REQ-CONF-02")
 def test_who_changed_what_when_and_why_is_a_line_each_and_proven_with_a_key(tmp_path: Path) -> None:
     path = _typical().archive(tmp_path)
 
@@ -145,6 +146,7 @@ def test_without_a_key_nothing_is_called_proven(tmp_path: Path) -> None:
     assert orjson.loads(_history(path, "--json", "--trust", tmp_path / "line-4.pub.pem").stdout)["is_proven"] is True
 
 
+@pytest.mark.requirement("REQ-TRAIL-02")
 def test_an_altered_record_says_nothing_and_ends_with_exit_code_1(tmp_path: Path) -> None:
     """Its configuration is named by the next one, which says that it replaced it."""
     gateway = _typical()
@@ -185,6 +187,7 @@ def test_a_record_that_a_fork_takes_back_is_not_proven(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.requirement("REQ-TRAIL-02")
 def test_a_missing_record_is_seen_with_and_without_a_key(tmp_path: Path) -> None:
     path = _typical().archive(tmp_path, 2)
 

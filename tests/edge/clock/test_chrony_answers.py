@@ -145,6 +145,7 @@ def test_the_bound_of_a_reference_that_is_gone_grows_from_its_last_update() -> N
     assert report.bound_ns == 5 * MS + 50 * MS + READING_NS
 
 
+@pytest.mark.requirement("REQ-TIME-02")
 @pytest.mark.parametrize("changes", [{"leap": 3}, {"updated_utc_ns": 0}])
 def test_an_unsynchronized_chronyd_gives_no_bound(changes: dict[str, int]) -> None:
     """Its delay and dispersion of one second are placeholders."""
@@ -160,6 +161,7 @@ def test_the_age_of_a_reference_that_never_was_is_not_known() -> None:
     assert "age_ns" not in report.detail
 
 
+@pytest.mark.requirement("REQ-TIME-02")
 def test_a_chronyd_that_serves_its_own_clock_bounds_nothing() -> None:
     """With `local` it says synchronized, stratum 10, and a bound of nearly nothing."""
     report = judge(tracking(reference=b"\x7f\x7f\x01\x01", root_delay_ns=0, root_dispersion_ns=0), 4 * S, UTC_NS)

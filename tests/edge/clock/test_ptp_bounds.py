@@ -9,6 +9,8 @@ import asyncio
 from pathlib import Path
 from secrets import randbelow
 
+import pytest
+
 from edge.clock import TimeState
 from tests.support.clock_scenarios import Outcome
 from tests.support.ptp_scenarios import LOSSES, SCENARIOS, UNBOUNDED, watch
@@ -17,6 +19,7 @@ SECONDS = 40
 S = 10**9
 
 
+@pytest.mark.requirement("REQ-TIME-01")
 def test_the_bound_covers_the_true_error_in_every_sample(tmp_path: Path) -> None:
     seed = randbelow(10**6)
     outcomes = {each.name: each for each in asyncio.run(watch(tmp_path, SECONDS, seed))}

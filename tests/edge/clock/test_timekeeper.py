@@ -22,6 +22,7 @@ MS = 10**6
 S = 10**9
 
 
+@pytest.mark.requirement("REQ-TIME-02")
 def test_before_the_first_answer_nothing_is_claimed(watched) -> None:
     quality = watched.keeper.quality
 

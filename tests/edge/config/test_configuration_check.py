@@ -46,6 +46,7 @@ devices:
 """
 
 
+@pytest.mark.requirement("REQ-CONF-01")
 def test_twenty_mistakes_are_twenty_problems_on_their_lines(checked: Check) -> None:
     result = checked(TWENTY)
 

@@ -88,6 +88,7 @@ def test_what_a_stolen_key_signed_is_not_written_although_the_key_came_later(sit
     assert 66.5 not in seconds(read(site.folder.parent / "out.csv"))
 
 
+@pytest.mark.requirement("REQ-TIME-04")
 def test_times_that_were_corrected_later_stand_beside_the_original(site: Site) -> None:
     wrong = replace(TIME, state=TimeState.HOLDOVER, bound_ns=None, offset_ns=TIME.offset_ns - 5000 * S)
     site.read(range(61, 64), time=wrong)
@@ -131,6 +132,7 @@ def test_what_is_not_there_is_in_a_file_of_its_own(site: Site) -> None:
     assert "5 records (seq 20 to 24) with 15 readings" in by_kind["loss"]["reason"]
 
 
+@pytest.mark.requirement("REQ-TYPE-03")
 @pytest.mark.parametrize("form", FORMS)
 def test_each_value_has_the_name_and_the_unit_of_its_time(site: Site, form: str) -> None:
     tags = (replace(MIXER.tags[0], unit="K", scale=2.0), replace(MIXER.tags[1], name="height"), MIXER.tags[2])

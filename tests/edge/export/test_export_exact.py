@@ -151,6 +151,7 @@ def same(found: Any, sealed: Any) -> bool:
     return struct.pack("d", found) == struct.pack("d", sealed) or (found == found and found == sealed)
 
 
+@pytest.mark.requirement("REQ-ARCH-03")
 @pytest.mark.parametrize("form", ["csv", "json"])
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(made=scans(), is_raw=st.booleans())
@@ -160,6 +161,7 @@ def test_every_value_is_exported_as_it_was_sealed(
     check(form, *made, is_raw=is_raw)
 
 
+@pytest.mark.requirement("REQ-ARCH-03")
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(made=scans(), is_raw=st.booleans())
 def test_every_value_is_in_parquet_as_it_was_sealed(made: tuple[Catalogue, list[SampleBlock]], is_raw: bool) -> None:

@@ -36,6 +36,7 @@ def held(
     return HeldCertificate(device, Certificate(whose=whose, name="CN=plc", expires_at_ns=expires_at_ns))
 
 
+@pytest.mark.requirement("REQ-OPER-02")
 def test_there_is_an_event_30_7_and_1_days_ahead_and_at_the_end_once_each() -> None:
     checks, each = Checks(), held(40)
 

@@ -158,6 +158,7 @@ def test_devices_that_do_not_answer_degrade_the_gateway_and_all_of_them_end_it(w
     assert StatusAnswer.of(replace(well, devices=(device(state="connecting"),))).verdict == "UNKNOWN"
 
 
+@pytest.mark.requirement("REQ-OPER-01")
 def test_a_problem_has_its_cause_and_what_would_help(well: StatusSnapshot) -> None:
     assert well.buffer is not None
     assert well.clock is not None
@@ -212,6 +213,7 @@ def test_a_relay_without_records_is_not_ok_and_a_silent_gateway_is_a_problem() -
     assert StatusAnswer.of(replace(empty, relay=RelayStatus(state="down", reason="no route"))).verdict == "DOWN"
 
 
+@pytest.mark.requirement("REQ-OPER-02")
 def test_an_archive_that_will_be_full_soon_is_a_problem() -> None:
     relay = RelayStatus(state="up", free_bytes=10**9, bytes_per_day=5 * 10**8)
     soon = StatusSnapshot(gateway=GatewayStatus(name="it", role="relay"), relay=relay)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,6 +104,7 @@ async def test_a_loss_names_the_time_of_every_reading_that_it_lost(machine: Mach
         assert any(each.from_ns <= from_ns and to_ns <= each.to_ns for each in losses)  # type: ignore[operator]
 
 
+@pytest.mark.requirement("REQ-BUF-02")
 async def test_nothing_is_dropped_while_its_declaration_cannot_be_made_durable(machine: Machine) -> None:
     async with machine.recording(SMALL) as recording:
         await overfill(recording, segments=3)

@@ -111,6 +111,7 @@ async def test_a_gap_ends_as_the_gap_it_began_as_although_the_clock_was_set(mach
     assert (end.from_ns, end.to_ns) == (began_ns, began_ns)
 
 
+@pytest.mark.requirement("REQ-TIME-02")
 async def test_under_a_clock_that_is_not_good_enough_good_readings_are_uncertain_and_bad_ones_stay_bad(
     machine: Machine,
 ) -> None:

@@ -87,6 +87,7 @@ def power(*values: int, positions: list[int] | None = None) -> SampleBlock:
     return SampleBlock(0, 1, 2, (np.array(values, np.int16),), places)
 
 
+@pytest.mark.requirement("REQ-TYPE-03")
 def test_a_value_is_shown_with_the_scale_of_its_own_block() -> None:
     """The scale moves in operation, also while the raw value stays."""
     view, catalogue = UnifiedNamespace("plant"), Catalogue(path="p", groups=(SCALED,))
@@ -184,6 +185,7 @@ def test_a_message_says_value_time_quality_unit_bound_and_source(view: UnifiedNa
     }
 
 
+@pytest.mark.requirement("REQ-TYPE-03")
 def test_scale_and_offset_are_applied_and_what_has_none_keeps_its_type(view: UnifiedNamespace) -> None:
     messages = shown(view, scan(speed=1200, count=2**64 - 1), from_at())
 
@@ -193,6 +195,7 @@ def test_scale_and_offset_are_applied_and_what_has_none_keeps_its_type(view: Uni
     }  # fmt: skip
 
 
+@pytest.mark.requirement("REQ-TYPE-04")
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize(
     ("code", "word", "shown_code"),

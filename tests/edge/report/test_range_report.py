@@ -23,6 +23,7 @@ from tests.support.chains import BOOT_NS, TIME, Plant, start
 FREE = replace(TIME, state=TimeState.FREE_RUNNING, bound_ns=None)
 
 
+@pytest.mark.requirement("REQ-VERIFY-05")
 def test_a_range_that_is_whole_is_complete_and_unaltered(site: Site) -> None:
     """Eleven seconds of a minute: eleven records, and the ones before and after are held."""
     site.write()
@@ -43,6 +44,7 @@ def test_a_range_that_is_whole_is_complete_and_unaltered(site: Site) -> None:
     }
 
 
+@pytest.mark.requirement("REQ-VERIFY-05")
 def test_missing_records_are_named_with_their_places_and_times(site: Site) -> None:
     """Records 24 to 27 were read at 22 to 25 s, between those of 21 and 26 s."""
     site.write(each.data for each in site.plant.records if not 24 <= each.seq <= 27)
@@ -125,6 +127,7 @@ def test_a_device_that_silently_stops_being_read_is_a_hole(site: Site, first: in
     assert (hole["is_declared"], hole["from_ns"], hole["to_ns"]) == (False, max(ns(60), ns(first)), ns(last))
 
 
+@pytest.mark.requirement("REQ-VERIFY-05")
 def test_a_hole_between_readings_is_not_complete(site: Site) -> None:
     """Of 61 to 69 s nothing was read, although the records are all here."""
     site.read(range(70, 80))
@@ -135,6 +138,7 @@ def test_a_hole_between_readings_is_not_complete(site: Site) -> None:
     assert (hole["is_declared"], hole["from_ns"], hole["to_ns"]) == (False, ns(60), ns(70))
 
 
+@pytest.mark.requirement("REQ-VERIFY-05")
 def test_an_altered_record_is_the_answer_and_not_a_missing_one(site: Site) -> None:
     """One bit of the record at 25 s is another; ranges without it are whole."""
     records = [each.data for each in site.plant.records]
@@ -472,6 +476,7 @@ def test_each_gateway_gets_its_answer_and_one_without_a_key_is_named(
     assert [each["gateway"] for each in site.ask(20, 30, "--gateway", "line-4")["gateways"]] == ["line-4"]
 
 
+@pytest.mark.requirement("REQ-TIME-05")
 def test_the_day_on_which_clocks_are_put_back_is_asked_about_as_25_hours(site: Site) -> None:
     """The range is shown in UTC and in the zone."""
     site.write()

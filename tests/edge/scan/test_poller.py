@@ -56,6 +56,7 @@ async def test_a_slow_group_takes_turns_with_a_fast_one_of_the_same_device(new_p
         assert abs(turns.count(0) - turns.count(1)) <= 2
 
 
+@pytest.mark.requirement("REQ-READ-03")
 async def test_a_device_that_hangs_fails_or_is_slow_never_delays_another(new_plant) -> None:
     async with new_plant() as plant:
         ill = [plant.device() for _ in range(4)]
@@ -86,6 +87,7 @@ async def test_scans_that_were_due_before_the_device_was_connected_are_a_gap(new
         assert [gap[:3] for gap in plant.sink.gaps] == [(0, started_ns, started_ns + 350 * MS)]
 
 
+@pytest.mark.requirement("REQ-READ-02")
 async def test_a_loss_is_recorded_once_as_bad_tags_a_gap_and_an_event(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()
@@ -105,6 +107,7 @@ async def test_a_loss_is_recorded_once_as_bad_tags_a_gap_and_an_event(new_plant)
         assert device.reason == "no answer from 192.0.2.10"
 
 
+@pytest.mark.requirement("REQ-READ-02")
 async def test_the_gap_runs_from_the_first_failed_request_to_recovery(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()
@@ -141,6 +144,7 @@ async def test_an_answer_that_the_end_of_the_gateway_cuts_off_is_a_gap(new_plant
         assert [gap[:3] for gap in plant.sink.gaps] == [(0, asked_ns, plant.clock.boot_ns())]
 
 
+@pytest.mark.requirement("REQ-READ-02")
 async def test_nothing_looks_fresh_while_a_device_is_silent(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()
@@ -227,6 +231,7 @@ async def test_answers_that_were_refused_and_unknown_addresses_are_events(new_pl
         assert plant.sink.kinds().count("device.protocol") == 4
 
 
+@pytest.mark.requirement("REQ-READ-01")
 async def test_due_scans_are_counted_to_the_unit_through_every_outage(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()

@@ -174,6 +174,7 @@ def test_a_range_beyond_the_type_makes_every_value_uncertain(limits: tuple[float
         assert scans.reporter.status == ((0, 1, OUT_OF_RANGE),)
 
 
+@pytest.mark.requirement("REQ-TYPE-04")
 def test_a_value_out_of_range_is_kept_and_marked_once_and_when_it_returns() -> None:
     scans = Scans(tag(range=(0.0, 10.0), deadband=100.0), *[tag()] * 4)
     scans.scan(5, 0, 0, 0, 0)
@@ -355,6 +356,7 @@ def _raw_values(kind: DataType) -> st.SearchStrategy[Any]:
     return st.integers(max(int(info.min), -300), 100) | st.sampled_from([0, 1, int(info.min), int(info.max)])
 
 
+@pytest.mark.requirement("REQ-READ-05")
 @given(data=st.data(), tags=st.lists(_tags(), min_size=1, max_size=6))
 @settings(max_examples=150)
 def test_the_last_report_is_within_the_deadband(data: st.DataObject, tags: list[CatalogueTag]) -> None:

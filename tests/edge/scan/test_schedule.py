@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ def _group(interval_ns: int) -> PolledGroup:
     return PolledGroup(0, CatalogueGroup(device="d", name="g", interval_ns=interval_ns, tags=tags), None)
 
 
+@pytest.mark.requirement("REQ-READ-01")
 @given(
     interval_ns=st.integers(1, 50),
     steps=st.lists(st.tuples(st.integers(0, 500), st.sampled_from(["done", "failed", "away"])), max_size=60),

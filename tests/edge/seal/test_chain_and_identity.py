@@ -38,6 +38,7 @@ ISSUER = "urn:tidegate:line-4"
 # Chain
 
 
+@pytest.mark.requirement("REQ-SEAL-01")
 def test_each_record_names_the_one_before_it(plant: Plant) -> None:
     for before, record in zip(plant.records, plant.records[1:], strict=False):
         frame = parse(record.data)
@@ -45,6 +46,7 @@ def test_each_record_names_the_one_before_it(plant: Plant) -> None:
         assert record.hash == hashlib.sha256(record.data).digest()
 
 
+@pytest.mark.requirement("REQ-SEAL-01")
 def test_a_record_is_cose_sign1_to_any_cbor_library(plant: Plant) -> None:
     record = plant.records[3]
     tagged = cbor2.loads(record.data)
@@ -165,6 +167,7 @@ def test_a_file_that_is_no_p256_key_is_refused_by_name(tmp_path: Path, content: 
     assert str(path) in str(refused.value)
 
 
+@pytest.mark.requirement("REQ-SEAL-02")
 def test_a_key_that_others_can_read_is_refused_with_the_remedy(tmp_path: Path) -> None:
     path = private_file(tmp_path / "identity.pem", pem_of(ec.generate_private_key(ec.SECP256R1())))
     path.chmod(0o640)

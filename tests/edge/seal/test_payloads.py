@@ -209,6 +209,7 @@ def _catalogue(*layouts: Layout) -> Catalogue:
     return Catalogue(path="acme/basel", groups=tuple(groups))
 
 
+@pytest.mark.requirement("REQ-TYPE-02")
 @given(case=blocks(), time=times)
 def test_a_scan_comes_back_bit_by_bit(case: tuple[Layout, SampleBlock], time: TimeQuality) -> None:
     layout, block = case

@@ -70,6 +70,7 @@ def puback(packet_id: int, code: int = 0) -> bytes:
     return packet(0x40, packet_id.to_bytes(2, "big"), bytes((code, 0)))
 
 
+@pytest.mark.requirement("REQ-SEND-02")
 def test_of_all_codes_of_a_puback_only_success_delivers() -> None:
     outcomes = {}
     for code in CODES:

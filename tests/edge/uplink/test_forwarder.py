@@ -340,6 +340,7 @@ async def test_a_broker_that_hangs_up_over_a_large_record_is_not_sent_it_again(
     assert running.forwarder.snapshot().unsendable == 1
 
 
+@pytest.mark.requirement("REQ-SEND-02")
 async def test_what_was_not_acknowledged_goes_again_after_a_cut(
     broker: FaultyBroker, arrived: list[Message], forward: Forward
 ) -> None:

@@ -144,6 +144,7 @@ def with_revocation(tmp_path: Path, after_s: int, *, signer: x509.Certificate = 
     return [file(tmp_path / "ca.pem", CA), file(tmp_path / "revoked.crl", revoked)]
 
 
+@pytest.mark.requirement("REQ-VERIFY-04")
 def test_offline_a_revocation_counts_from_the_time_that_records_state(tmp_path: Path) -> None:
     """It is in the file beside the authority; what was sealed before stays as it is."""
     plant = grow(certified(OWN), 100)  # One record each 100 ms.

@@ -79,6 +79,7 @@ def _deliveries(seed: int) -> Iterator[tuple[str, list[bytes], Trust]]:
         yield mutate.__name__, [mutate(attack, each) if dice.random() < 0.3 else each for each in records], trust
 
 
+@pytest.mark.requirement("REQ-SEAL-04")
 @pytest.mark.parametrize("seed", range(5))
 def test_a_reader_that_knows_and_one_that_does_not_give_the_same_verdicts(seed: int, newer: Callable[[], None]) -> None:
     deliveries = list(_deliveries(seed))
@@ -90,6 +91,7 @@ def test_a_reader_that_knows_and_one_that_does_not_give_the_same_verdicts(seed: 
         assert _verdicts(records, trust) == before, what
 
 
+@pytest.mark.requirement("REQ-SEAL-04")
 @pytest.mark.parametrize("seed", range(20))
 def test_everything_a_later_gateway_says_is_authentic_and_counted(seed: int) -> None:
     plant = grow_later(start_later(seed), 60)

@@ -107,6 +107,7 @@ def test_a_scan_group_without_a_catalogue_keeps_its_number() -> None:
     assert entry.text.startswith("Scan group 3 was not read for 9.4 s")
 
 
+@pytest.mark.requirement("REQ-TRAIL-01")
 @pytest.mark.parametrize("kind", EventKind)
 def test_every_event_has_a_sentence_of_its_own(kind: EventKind) -> None:
     """A sentence that only repeats the kind tells a plant engineer nothing."""
@@ -169,6 +170,7 @@ def test_a_step_of_the_clock_is_one_entry() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.requirement("REQ-TRAIL-01")
 def test_every_record_that_says_what_happened_is_an_entry() -> None:
     """And each has a time of its own, so that it can be sorted among the others."""
     key = SigningKey.generate().public

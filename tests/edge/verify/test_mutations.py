@@ -12,6 +12,7 @@ COUNT = int(os.environ.get("TIDEGATE_MUTATIONS", "100000"))
 SEED = int(os.environ.get("TIDEGATE_SEED", "1"))
 
 
+@pytest.mark.requirement("REQ-VERIFY-01")
 @pytest.mark.timeout(600)
 def test_every_mutation_of_a_chain_is_detected_and_no_honest_delivery_is_accused() -> None:
     result = run(COUNT, SEED)

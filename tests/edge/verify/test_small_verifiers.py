@@ -66,6 +66,7 @@ def _asked(answer: dict[str, Any]) -> dict[str, Any]:
     return {**{name: answer[name] for name in ASKED}, "absent": sorted(map(list, answer["absent"]))}
 
 
+@pytest.mark.requirement("REQ-VERIFY-02")
 @VERIFIERS
 def test_they_give_the_verdicts_of_the_vectors(judged_by: Judge) -> None:
     cases = [case for case in VECTORS["cases"] if not case["reading"]]
@@ -167,6 +168,7 @@ def _run(program: tuple[str, str], trust: Path, *files: Path) -> tuple[int, dict
     return result.returncode, json.loads(result.stdout)
 
 
+@pytest.mark.requirement("REQ-ARCH-06")
 @PROGRAMS
 def test_a_demo_archive_is_wholly_authentic(demo: Path, program: tuple[str, str]) -> None:
     files = sorted((demo / "archive/demo").glob("*.rec"))

@@ -46,6 +46,7 @@ def _judge(case: dict[str, Any], order: list[int]) -> tuple[Verifier, list[Judge
     return verifier, [judgements[place] for place in range(len(order))]
 
 
+@pytest.mark.requirement("REQ-VERIFY-02")
 @pytest.mark.parametrize("name", CASES)
 def test_every_verdict_is_that_of_the_format(name: str) -> None:
     case = CASES[name]

@@ -132,6 +132,7 @@ def test_a_link_never_repairs_a_bad_signature(plant: Plant) -> None:
     assert verifier.report().epochs[0].verdicts[Verdict.ALTERED] == 1
 
 
+@pytest.mark.requirement("REQ-VERIFY-04")
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_record_under_a_superseded_key_is_untrusted(plant: Plant, reverse: bool) -> None:
     """Whoever stole the old key and holds the KEY back is found out when the KEY comes."""
@@ -282,6 +283,7 @@ def test_gaps_are_summed_up_per_scan_group() -> None:
     assert "scan group 2: 1 of 5 s" in judge(plant.trust, records).report().text()
 
 
+@pytest.mark.requirement("REQ-VERIFY-04")
 def test_an_unknown_gateway_is_untrusted_and_leaves_nothing_behind(plant: Plant) -> None:
     verifier = Verifier(plant.trust)
     for _ in range(5):

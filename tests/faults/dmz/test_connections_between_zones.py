@@ -65,6 +65,7 @@ def test_from_its_start_the_gateway_has_opened_its_two_connections(line: ZonedLi
     assert packets(zones.gateway, "refused_out") == packets(zones.gateway, "refused_in") == 0
 
 
+@pytest.mark.requirement("REQ-SAFE-06")
 def test_nothing_listens_but_what_is_set(line: ZonedLine) -> None:
     """The gateway has neither metrics nor a device that dials in; the relay has metrics, on loopback."""
     listening = ["ss", "--no-header", "--listening", "--tcp", "--udp", "--numeric"]

@@ -83,6 +83,7 @@ def connections(folder: Path) -> int:
     return sum(1 for _ in folder.glob("*.line-4"))
 
 
+@pytest.mark.requirement("REQ-SAFE-02")
 @pytest.mark.timeout(max(120, RECONNECTS))
 def test_in_an_hour_of_reconnects_the_gateway_never_subscribes(line: ZonedLine) -> None:
     with tapped(line, [b""] * RECONNECTS) as folder:
@@ -104,6 +105,7 @@ def test_in_an_hour_of_reconnects_the_gateway_never_subscribes(line: ZonedLine) 
     line.assert_unharmed()
 
 
+@pytest.mark.requirement("REQ-SAFE-02")
 @pytest.mark.timeout(max(120, MESSAGES // 50))
 def test_hostile_packets_of_the_broker_change_nothing(line: ZonedLine) -> None:
     """The first that is not allowed ends the connection, and is on record; the rest is not read any more."""

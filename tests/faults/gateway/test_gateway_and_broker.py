@@ -169,6 +169,7 @@ def test_a_broker_that_refuses_the_records_is_not_up_for_anybody_who_looks(site:
     assert gateway.said("uplink.refused")[0]["topic"].startswith(f"tidegate/v1/{NAME}/")
 
 
+@pytest.mark.requirement("REQ-OPER-01")
 def test_the_status_is_not_ok_while_nothing_is_delivered_and_says_what_would_help(site: Site) -> None:
     """The broker is away, then nobody subscribes, then all is well."""
     site.add_counter("mixer")

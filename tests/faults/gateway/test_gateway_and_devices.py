@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from drivers.modbus.codec import READ_DEVICE_IDENTIFICATION
 from drivers.modbus.simulator import SimulatedDevice
 from edge.health import GroupStatus, StatusSnapshot
@@ -92,6 +94,7 @@ def names(status: StatusSnapshot, *states: str) -> set[str]:
 BAD = {"off", "stalling", "late", "rude", "babbler"}
 
 
+@pytest.mark.requirement("REQ-READ-02", "REQ-READ-03")
 def test_bad_devices_cost_the_good_one_nothing_and_their_data_say_what_happened(site: Site) -> None:
     # On a busy machine an answer may take a while: the good device is not lost for that.
     site.add_counter("good", limits={"timeout": "10 s"})

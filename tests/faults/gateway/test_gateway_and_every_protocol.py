@@ -213,6 +213,7 @@ def test_the_whole_archive_is_authentic(run: Run) -> None:
     assert "Traceback" not in run.log
 
 
+@pytest.mark.requirement("REQ-READ-06")
 def test_every_notified_value_is_on_record_in_order_with_its_time_and_status(run: Run) -> None:
     told = notified(run.told, "reactor", "told", "point-1")
     ramp = told[[report.value for report in told].index(2.0) :][: RAMP - 1]  # It begins with the value that was there.

@@ -94,6 +94,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         yield found
 
 
+@pytest.mark.requirement("REQ-TYPE-04")
 def test_what_is_no_number_is_uncertain_on_record(run: Run) -> None:
     for device, count in TAGS.items():
         held = reports(run.told, device)
@@ -103,6 +104,7 @@ def test_what_is_no_number_is_uncertain_on_record(run: Run) -> None:
             assert {report.status for report in values} == {StatusCode.UNCERTAIN_OUT_OF_RANGE}, (device, tag)
 
 
+@pytest.mark.requirement("REQ-TYPE-02")
 def test_the_bits_on_record_are_those_of_the_device(run: Run) -> None:
     block = run.told.blocks("furnace")[0]
 
@@ -110,6 +112,7 @@ def test_the_bits_on_record_are_those_of_the_device(run: Run) -> None:
     assert status_codes(block.status, 3).tolist() == [StatusCode.UNCERTAIN_OUT_OF_RANGE] * 3
 
 
+@pytest.mark.requirement("REQ-TYPE-04")
 def test_the_view_and_the_status_show_no_number_and_never_good(run: Run) -> None:
     code = int(StatusCode.UNCERTAIN_OUT_OF_RANGE)
 

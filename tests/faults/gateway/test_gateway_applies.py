@@ -34,6 +34,7 @@ from tests.support.ports import free_port
 from tests.support.system_call_filter import under_the_filter
 
 
+@pytest.mark.requirement("REQ-CONF-03")
 def test_a_device_more_is_read_and_the_others_skip_no_scan(site: Site) -> None:
     for name in "bd":
         site.add_counter(name, every="500 ms")  # Less would be skipped on a busy machine without any apply.
@@ -147,6 +148,7 @@ def test_a_renamed_device_is_another_one(site: Site) -> None:
     assert [path for path, _, _ in changes(site)[-1].changes] == ["devices[b]", "devices[a]"]
 
 
+@pytest.mark.requirement("REQ-CONF-03")
 def test_the_configuration_before_returns_where_a_changed_device_does_not_come_up(site: Site) -> None:
     site.add_counter("a", every="500 ms")
     site.add_counter("b")

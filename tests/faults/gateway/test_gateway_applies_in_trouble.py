@@ -267,6 +267,7 @@ def folder(site: Site) -> Path:
     return folder
 
 
+@pytest.mark.requirement("REQ-CONF-01")
 def test_a_directory_that_is_half_written_is_refused_and_what_editors_leave_in_it_is_no_part(
     site: Site, folder: Path
 ) -> None:

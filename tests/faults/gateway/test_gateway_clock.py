@@ -52,6 +52,7 @@ def test_with_a_clock_at_1970_it_reads_and_says_what_the_times_are_worth(site: S
     site.verify(site.archive)
 
 
+@pytest.mark.requirement("REQ-TIME-04")
 def test_a_gateway_that_started_in_1970_says_later_what_time_it_was(
     site: Site, clock: WallClock, tmp_path: Path
 ) -> None:
@@ -110,6 +111,7 @@ def test_times_beyond_2038_are_sealed_archived_verified_and_reported(site: Site,
     assert of_gateway["quality"]["good"] >= len(told.values("mixer"))
 
 
+@pytest.mark.requirement("REQ-TIME-03")
 def test_a_clock_that_is_set_is_on_record_with_both_sides(site: Site, clock: WallClock) -> None:
     site.add_counter("mixer")
     site.mosquitto()
@@ -158,6 +160,7 @@ def disordered(told: Told, name: str) -> list[object]:
     ]
 
 
+@pytest.mark.requirement("REQ-TIME-03")
 def test_steps_of_a_millisecond_to_an_hour_are_each_on_record_and_keep_the_order(site: Site, clock: WallClock) -> None:
     site.add_counter("mixer")
     site.mosquitto()
@@ -181,6 +184,7 @@ def test_steps_of_a_millisecond_to_an_hour_are_each_on_record_and_keep_the_order
     site.verify(site.archive)
 
 
+@pytest.mark.requirement("REQ-TIME-05")
 @pytest.mark.parametrize(("leap_s", "at_s"), [(-1, MIDNIGHT_S), (1, MIDNIGHT_S - 1)], ids=["insert", "delete"])
 def test_over_a_leap_second_order_days_and_report_are_right(
     site: Site, clock: WallClock, leap_s: int, at_s: int

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -49,6 +50,7 @@ def _run_once(site: Site, scans: bool = True) -> str:
     return gateway.log()
 
 
+@pytest.mark.requirement("REQ-CONF-02")
 def test_a_change_of_thousands_of_tags_is_on_record_with_both_configurations(site: Site) -> None:
     """Parts that fit into records; the digest is that of `tidegate check`, and of sha256sum."""
     table = site.directory / "tags.csv"
@@ -120,6 +122,7 @@ def _pem(folder: Path, name: str) -> tuple[str, bytes]:
     return f"file:{folder / name}.key", text.splitlines()[2]
 
 
+@pytest.mark.requirement("REQ-SEAL-02")
 def test_no_byte_of_a_secret_comes_into_state_chain_or_log(site: Site) -> None:
     """Put one into every place where a setting refers to a secret, and where somebody may have written one."""
     folder = site.directory / "secrets"

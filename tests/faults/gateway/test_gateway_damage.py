@@ -33,6 +33,7 @@ def overwrite(path: Path, at: int, data: bytes) -> None:
         file.write(data)
 
 
+@pytest.mark.requirement("REQ-BUF-04")
 @pytest.mark.parametrize("is_killed", [False, True], ids=["stopped", "killed"])
 def test_a_damaged_page_becomes_a_loss_of_exactly_what_it_held(site: Site, is_killed: bool) -> None:
     site.add_counter("mixer")

@@ -118,6 +118,7 @@ def declared(told: Told) -> set[int]:
     return {seq for loss in told.losses for seq in range(loss.first, loss.last + 1)}
 
 
+@pytest.mark.requirement("REQ-BUF-02")
 def test_what_a_full_buffer_had_to_drop_is_declared_record_by_record(small_site: Site) -> None:
     site = small_site
     gateway = site.gateway()
@@ -219,6 +220,7 @@ def test_a_disk_that_is_full_at_the_start_is_waited_for_in_memory(small_site: Si
     site.verify(site.archive)
 
 
+@pytest.mark.requirement("REQ-BUF-03")
 def test_a_disk_that_others_fill_while_it_runs_costs_no_more_than_is_declared(small_site: Site) -> None:
     site = small_site
     gateway = site.gateway()

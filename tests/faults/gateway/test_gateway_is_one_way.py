@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import pytest
+
 from drivers.modbus.codec import READ_DEVICE_IDENTIFICATION
 from edge.testing.proxy import RecordingProxy
 from tests.faults.gateway.site_under_test import Site
@@ -23,6 +25,7 @@ def functions(sent: bytes) -> list[int]:
     return found
 
 
+@pytest.mark.requirement("REQ-SAFE-01")
 def test_it_never_subscribes_and_never_writes(site: Site) -> None:
     device = site.add_counter("mixer")
     proxy: Any = site.plant.enter(RecordingProxy("127.0.0.1", device.port))

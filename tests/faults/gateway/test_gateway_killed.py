@@ -14,6 +14,7 @@ KILLS = int(os.environ.get("TIDEGATE_KILLS", "15"))
 SEED = int(os.environ.get("TIDEGATE_SEED", "7"))
 
 
+@pytest.mark.requirement("REQ-BUF-01")
 @pytest.mark.timeout(120 + 3 * KILLS)
 def test_killed_again_and_again_it_archives_all_that_was_durable_once(site: Site) -> None:
     """TIDEGATE_KILLS=1000 makes a night of it; TIDEGATE_SEED chooses other moments."""

@@ -58,6 +58,7 @@ RESTORES = {
 }  # fmt: skip
 
 
+@pytest.mark.requirement("REQ-BUF-05")
 @pytest.mark.timeout(400)  # Eleven runs of the gateway.
 def test_what_was_restored_begins_a_new_chain(site: Site) -> None:
     """After the backup the gateway went on, and what it sealed then is elsewhere: no place may be given twice."""

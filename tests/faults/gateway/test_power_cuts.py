@@ -10,6 +10,7 @@ from tests.faults.gateway.site_under_test import Site
 CUTS, FIRST_STARTS, SEED = 6, 2, 4
 
 
+@pytest.mark.requirement("REQ-BUF-01")
 @pytest.mark.timeout(600)
 def test_power_cuts_cost_nothing_that_was_durable(site: Site) -> None:
     """`python -m bench.power_cuts --cuts 200` is the long run, and takes another seed."""

@@ -53,6 +53,7 @@ def running(site: Site) -> Process:
     return gateway
 
 
+@pytest.mark.requirement("REQ-TRAIL-03")
 def test_on_record_is_who_the_kernel_knows_and_a_claimed_name_as_claimed(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +98,7 @@ def test_a_signal_puts_on_record_that_it_came_and_nothing_else(site: Site) -> No
     assert [device.connects for device in status.devices] == [1]
 
 
+@pytest.mark.requirement("REQ-CONF-04")
 def test_a_file_edited_by_hand_is_on_record_within_ten_seconds(site: Site) -> None:
     site.add_counter("a")
     gateway = running(site)

@@ -28,6 +28,7 @@ def lying(lie: Lie[Question]) -> Behaviour:
     return Behaviour(id="lying", text="", start=liar.started(lambda: listen, lie), expected=(Outcome.GOOD,))
 
 
+@pytest.mark.requirement("REQ-READ-04")
 @pytest.mark.parametrize("behaviour", MODBUS_TCP.behaviours, ids=lambda behaviour: behaviour.id)
 async def test_a_hostile_modbus_device_never_yields_a_wrong_value(behaviour: Behaviour, tmp_path: Path) -> None:
     """With one request and with three outstanding at a time."""

@@ -26,6 +26,7 @@ def is_gone(behaviour: Behaviour) -> bool:
 OTHERS = [(one, other) for one in SERVERS for other in one.behaviours if not is_gone(other)]
 
 
+@pytest.mark.requirement("REQ-READ-04")
 @pytest.mark.parametrize(("protocol", "behaviour"), OTHERS, ids=[f"{one.label}, {other.id}" for one, other in OTHERS])
 async def test_a_hostile_opcua_server_never_yields_a_wrong_value(
     protocol: Protocol, behaviour: Behaviour, tmp_path: Path

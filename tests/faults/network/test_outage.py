@@ -9,6 +9,7 @@ import pytest
 from bench.outage import measure
 
 
+@pytest.mark.requirement("REQ-SEND-01")
 @pytest.mark.parametrize("is_in_order", [False, True], ids=["live first", "in order"])
 def test_a_backlog_is_delivered_whole_and_fresh_records_go_as_they_are_meant_to(
     tmp_path: Path, is_in_order: bool

@@ -197,6 +197,7 @@ def test_the_relays_unit_fills_a_historian_and_a_lake(
     assert "install the Debian package tidegate-lake" in without.stdout + without.stderr
 
 
+@pytest.mark.requirement("REQ-OPER-03")
 def test_an_upgrade_keeps_everything_and_goes_on_with_the_new_version(gateway: Debian) -> None:
     gateway.have("old")
     kept, process, chain = gateway.digests(), gateway.process(), gateway.chain()
@@ -235,6 +236,7 @@ def test_no_space_for_an_upgrade_is_said_before_anything_is_changed(gateway: Deb
     assert gateway.run("dpkg", "--verify") == ""
 
 
+@pytest.mark.requirement("REQ-OPER-03")
 def test_a_disk_that_is_full_in_the_middle_of_an_upgrade_leaves_the_old_version_working(gateway: Debian) -> None:
     """What is full here are the file system's entries, which no look at the space foresees."""
     gateway.have("old")
@@ -254,6 +256,7 @@ def test_a_disk_that_is_full_in_the_middle_of_an_upgrade_leaves_the_old_version_
     gateway.install("new")
 
 
+@pytest.mark.requirement("REQ-OPER-03")
 def test_a_version_that_refuses_the_configuration_does_not_stop_what_runs(gateway: Debian) -> None:
     gateway.have("new")
     process = gateway.process()

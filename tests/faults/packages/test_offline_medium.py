@@ -79,6 +79,7 @@ def test_the_four_commands_of_the_page_install_it(installed: BootedMachine) -> N
     assert installed.run("tidegate", "--version").startswith("tidegate, version 0.1.0")
 
 
+@pytest.mark.requirement("REQ-PACK-01")
 def test_the_sbom_is_what_is_installed(installed: BootedMachine) -> None:
     """With OPC UA too, without which nothing under the LGPL is there."""
 
@@ -138,6 +139,7 @@ def verified(state: Path) -> list[dict[str, Any]]:
     return epochs
 
 
+@pytest.mark.requirement("REQ-PACK-01")
 @pytest.mark.parametrize(("changed", "said"), [
     ("pool/trixie-amd64/tidegate-relay_0.1.0-1~deb13_amd64.deb", "Hash Sum mismatch|unexpected size"),
     ("dists/trixie/main/binary-amd64/Packages", "Hash Sum mismatch|unexpected size|Hash mismatch"),

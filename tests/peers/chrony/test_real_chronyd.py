@@ -52,6 +52,7 @@ async def test_a_chronyd_that_serves_its_own_clock_gives_no_bound(tmp_path: Path
         assert (report.bound_ns, report.leap) == (None, 0)
 
 
+@pytest.mark.requirement("REQ-TIME-01")
 def test_the_stated_bound_covers_the_true_error_whatever_servers_and_network_do(tmp_path: Path) -> None:
     """The clocks of the servers are known; chronyd itself says "Normal" through all of it."""
     outcomes = {each.name: each for each in asyncio.run(watch(tmp_path, 22, seed=1))}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bench.sampling import measure
 
 
+@pytest.mark.requirement("REQ-TIME-01")
 def test_the_true_instant_of_sampling_lies_between_request_and_answer() -> None:
     found = measure(20_000)
 

@@ -143,6 +143,7 @@ _THEIRS: dict[str, tuple[Callable[[OpensslAuthority, OpensslAuthority], Pair], s
 }  # fmt: skip
 
 
+@pytest.mark.requirement("REQ-SAFE-03")
 @pytest.mark.parametrize("case", _THEIRS)
 async def test_a_bad_certificate_of_the_broker_is_refused_in_words(
     mosquitto: Any, plant: OpensslAuthority, other: OpensslAuthority, case: str
@@ -177,6 +178,7 @@ async def test_an_authority_that_has_expired_is_refused(mosquitto: Any, tmp_path
     assert "or its authority's, has expired; renew it" in await refusal(broker.port, ours(old))
 
 
+@pytest.mark.requirement("REQ-SAFE-03")
 async def test_an_older_tls_is_refused(plant: OpensslAuthority) -> None:
     async with openssl_server(pair(plant, "broker"), "-tls1_2") as (port, _):
         said = await refusal(port, ours(plant))

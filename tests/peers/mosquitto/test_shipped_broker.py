@@ -64,6 +64,7 @@ def test_no_other_client_gets_the_relays_session(line: Line) -> None:
     line.assert_unharmed()
 
 
+@pytest.mark.requirement("REQ-SAFE-04")
 @pytest.mark.parametrize(
     ("name", "topics"),
     [
@@ -152,6 +153,7 @@ def test_a_will_is_no_way_round(line: Line) -> None:
     line.assert_unharmed()
 
 
+@pytest.mark.requirement("REQ-SAFE-03")
 def test_without_a_certificate_of_the_plant_there_is_no_connection(broker: Dmz) -> None:
     stranger = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout {0}.key -out {0}.pem -subj"
     broker.run("bash", "-euc", f"cd {broker.folder}; " + stranger.format("stranger") + " /CN=relay")

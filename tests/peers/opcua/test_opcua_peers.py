@@ -33,6 +33,7 @@ POINTS = [tag_of(f"Point{number}", "float64") for number in range(100)]
 ALIVE = {"keep_alive": "200 ms"}
 
 
+@pytest.mark.requirement("REQ-TYPE-01")
 async def test_every_type_of_a_real_server_is_polled(wire: RecordingProxy) -> None:
     device = device_at(wire.port, [*ALL_TAGS, tag_of("Broken", "float64"), tag_of("Nowhere", "float64")])
     driver = OpcuaKind().driver(device, SystemClock())

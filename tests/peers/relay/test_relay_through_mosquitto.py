@@ -91,6 +91,7 @@ def count_of(relay: Relay, plant: Plant, verdict: Verdict) -> int:
     return report.counts.verdicts[verdict] if report else 0
 
 
+@pytest.mark.requirement("REQ-ARCH-01")
 async def test_records_are_archived_byte_by_byte_and_acknowledged(plan: RelayPlan, plant: Plant) -> None:
     for number in range(20):
         plant.scan(number)
@@ -119,6 +120,7 @@ async def test_what_the_broker_took_while_the_relay_was_away_arrives(plan: Relay
     assert archived(plan) == [record.data for record in plant.records]
 
 
+@pytest.mark.requirement("REQ-SEND-03")
 async def test_a_record_sent_again_is_acknowledged_and_dropped_even_after_a_restart(
     plan: RelayPlan, plant: Plant
 ) -> None:
@@ -138,6 +140,7 @@ async def test_a_record_sent_again_is_acknowledged_and_dropped_even_after_a_rest
     assert archived(plan) == [record.data for record in plant.records]
 
 
+@pytest.mark.requirement("REQ-ARCH-02")
 async def test_an_altered_record_is_put_aside_and_never_archived(plan: RelayPlan, plant: Plant) -> None:
     good = plant.scan(1)
     bad = bytearray(good.data)
@@ -156,6 +159,7 @@ async def test_an_altered_record_is_put_aside_and_never_archived(plan: RelayPlan
     assert reason
 
 
+@pytest.mark.requirement("REQ-ARCH-02")
 async def test_a_gateway_that_is_not_trusted_and_garbage_are_refused(
     plan: RelayPlan, plant: Plant, stranger: Plant
 ) -> None:
@@ -280,6 +284,7 @@ async def test_a_view_that_the_broker_refuses_is_told_and_the_archive_goes_on(pl
     assert "the broker refuses the topic forbidden/acme/basel/line-4/mixer/" in refused["reason"]
 
 
+@pytest.mark.requirement("REQ-ARCH-01")
 async def test_nothing_is_acknowledged_while_the_disk_refuses(
     plan: RelayPlan, plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:

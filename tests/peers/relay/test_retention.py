@@ -115,6 +115,7 @@ def removed(tmp_path: Path, archive: Path, keys: Path, plant: Plant, mosquitto_p
     return archive
 
 
+@pytest.mark.requirement("REQ-ARCH-05")
 def test_what_was_removed_is_said_to_be_removed(removed: Path, keys: Path, plant: Plant) -> None:
     assert sorted(path.name for path in removed.glob("*/*.removed.json")) == [
         day_file(removed, age).with_suffix(".removed.json").name for age in (60, 50)
@@ -137,6 +138,7 @@ def test_what_was_removed_is_said_to_be_removed(removed: Path, keys: Path, plant
     assert "missing" not in shown.lower()
 
 
+@pytest.mark.requirement("REQ-ARCH-05")
 def test_the_statement_can_be_checked_with_openssl_and_names_the_file_that_was(removed: Path, keys: Path) -> None:
     said = day_file(removed, 60).with_suffix(".removed.json")
     signature = said.with_name(said.name + ".sig")
@@ -273,6 +275,7 @@ def test_by_size_the_oldest_days_go_and_never_the_newest(
     assert said["rule"] == "the archive was larger than 1.05 MB"
 
 
+@pytest.mark.requirement("REQ-ARCH-05")
 @pytest.mark.parametrize("where", ["archive", "gateway"])
 def test_a_hold_keeps_everything(
     archive: Path, tmp_path: Path, keys: Path, plant: Plant, mosquitto_port: int, where: str

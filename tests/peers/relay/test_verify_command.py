@@ -42,6 +42,7 @@ def verify(*arguments: object) -> tuple[int, dict[str, Any]]:
     return result.exit_code, orjson.loads(result.stdout)
 
 
+@pytest.mark.requirement("REQ-ARCH-06")
 def test_an_untouched_archive_is_wholly_authentic(archive: Path, plant: Plant) -> None:
     code, report = verify(archive, "--trust", plant.trust)
 
@@ -171,6 +172,7 @@ def test_a_gateway_that_is_not_there_is_answered_with_those_that_are(archive: Pa
     assert "holds no gateway 'line-5'; there are line-4" in result.output
 
 
+@pytest.mark.requirement("REQ-VERIFY-03")
 def test_a_checkpoint_held_elsewhere_shows_that_the_end_was_cut_off(tmp_path: Path, plant: Plant) -> None:
     kept = [*plant.records, *(plant.scan(number) for number in range(3))]
     plant.scan(3)

@@ -65,6 +65,7 @@ async def fed(site: Site, subject: SinkSubject) -> int:
         return await site.feed(session)
 
 
+@pytest.mark.requirement("REQ-ARCH-04")
 async def test_everything_authentic_is_there_once(site: Site, plant: SealedPlant, subject: SinkSubject) -> None:
     await site.receive(plant.records)
     await fed(site, subject)
@@ -119,6 +120,7 @@ class _Until:
         raise Killed
 
 
+@pytest.mark.requirement("REQ-ARCH-04")
 async def test_a_kill_at_every_await_loses_nothing_and_doubles_nothing(
     site: Site, plant: SealedPlant, subject: SinkSubject
 ) -> None:
@@ -221,6 +223,7 @@ async def test_a_sink_that_is_full_takes_everything_once_there_is_room(
     assert compared(await subject.content(), plant) == expected(plant)
 
 
+@pytest.mark.requirement("REQ-ARCH-04")
 async def test_a_sink_that_was_away_for_an_hour_catches_up_and_the_archive_never_waits(
     site: Site, plant: SealedPlant, subject: SinkSubject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
