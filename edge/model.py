@@ -322,6 +322,8 @@ class SampleBlock:
         is_notification: a notification of the device: a tag is as often in `positions` as it changed, oldest first,
             and `status` counts the reported values, vector after vector, instead of tags; a tag that is not reported
             is unchanged.
+        context: the number of the context that its unit was in, or those before and after a change during which it was
+            sampled; 0 is a context that is not known. Empty where its scan group belongs to no unit.
     """
 
     group: int
@@ -332,6 +334,7 @@ class SampleBlock:
     status: tuple[StatusRun, ...] = ()
     source_times: tuple[Times, ...] | None = None
     is_notification: bool = False
+    context: tuple[int, ...] = ()
 
     @property
     def sampled_at_ns(self) -> int:

@@ -14,27 +14,20 @@ from edge.seal.catalogue import CataloguePart, Identities, catalog_from_cbor
 from edge.seal.cbor import U64, Unknown
 from edge.seal.cose import Envelope
 from edge.seal.data import Data, data_from_cbor
-from edge.seal.payloads import Checkpoint, ConfigChange, Epoch, Event, Gap, KeyChange, Loss, Stop, TimeChange
+from edge.seal.payloads import Checkpoint, ConfigChange, Context, Epoch, Event, Gap, KeyChange, Loss, Stop, TimeChange
 from edge.seal.record import MAX_PAYLOAD_BYTES, Encoding, Malformed, RecordType
 
-Sealable = Epoch | KeyChange | Checkpoint | Event | Loss | Gap | TimeChange | ConfigChange | Stop
+Sealable = Epoch | KeyChange | Checkpoint | Event | Loss | Gap | TimeChange | ConfigChange | Stop | Context
 
 
 @dataclass(frozen=True, slots=True)
 class LaterContent:
-    """The payload of a record type that only a later version knows."""
+    """The payload of a record type, or of a form of one that was added, that only a later version knows."""
 
     members: Mapping[int, object]
 
 
 Payload = Sealable | Data | CataloguePart | Identities | LaterContent
-
-_READERS: dict[int, Callable[[object, Unknown], Payload]] = {
-    RecordType.DATA: data_from_cbor,
-    RecordType.CATALOG: catalog_from_cbor,
-    **{kind.type: kind.from_cbor for kind in (Epoch, KeyChange, Checkpoint, Event, Loss, Gap, TimeChange,
-                                              ConfigChange, Stop)},
-}  # fmt: skip
 
 
 def encode(payload: Sealable) -> bytes:
@@ -59,11 +52,27 @@ def decode(kind: RecordType, payload: bytes, unknown: Unknown | None = None, *, 
     return content
 
 
+def _context(value: object, unknown: Unknown) -> Context | LaterContent:
+    try:
+        return Context.from_cbor(value, unknown)
+    except Malformed:  # A reader that does not know this type accepts any map.
+        return _later(RecordType.CONTEXT, value, unknown)
+
+
 def _later(kind: RecordType, value: object, unknown: Unknown) -> LaterContent:
     if type(value) is not dict or any(type(key) is not int or not 1 <= key <= U64[1] for key in value):
         raise Malformed("a map of fields with numbers from 1 was expected")
     unknown.skip(f"record type {int(kind)}", value)
     return LaterContent(value)
+
+
+_READERS: dict[int, Callable[[object, Unknown], Payload]] = {
+    RecordType.DATA: data_from_cbor,
+    RecordType.CATALOG: catalog_from_cbor,
+    RecordType.CONTEXT: _context,
+    **{kind.type: kind.from_cbor for kind in (Epoch, KeyChange, Checkpoint, Event, Loss, Gap, TimeChange,
+                                              ConfigChange, Stop)},
+}  # fmt: skip
 
 
 def decode_frame(frame: Envelope, unknown: Unknown | None = None, *, is_verified: bool = False) -> Payload:

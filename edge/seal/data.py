@@ -15,7 +15,7 @@ import numpy as np
 from edge.clock import TimeQuality
 from edge.model import NO_TIME, Catalogue, DataType, Layout, SampleBlock, Times, Vector
 from edge.seal import cbor
-from edge.seal.cbor import I64, Unknown, as_array, as_bytes, as_elements, as_fields, as_int, as_text
+from edge.seal.cbor import I64, U64, Unknown, as_array, as_bytes, as_elements, as_fields, as_int, as_text
 from edge.seal.payloads import time_from_cbor, time_to_cbor
 from edge.seal.record import Malformed, RecordType
 
@@ -28,7 +28,7 @@ _TAGS = {"|b1": 64, "|u1": 64, "<u2": 69, "<u4": 70, "<u8": 71, "|i1": 72, "<i2"
 _DTYPES = {tag: np.dtype(code) for code, tag in _TAGS.items() if code != "|b1"}
 _TAG_HEADS = {np.dtype(code): cbor.encode_head(cbor.TAG, tag) for code, tag in _TAGS.items()}
 _POSITIONS = np.dtype("<u2")
-_BLOCK_HEADS = (b"\x86\x00", b"\x86\x01", b"\x86\x02"), (b"\x87\x00", b"\x87\x01", b"\x87\x02")
+_BLOCK_HEADS = [[bytes((0x80 + size, kind)) for kind in (COMPLETE, NOTIFICATION, CHANGES)] for size in (6, 7, 8)]
 _EMPTY_LIST = b"\x80"
 _NULL = b"\xf6"
 _U32 = (0, 2**32 - 1)
@@ -101,10 +101,10 @@ def encode_data(
 
 def _encode_block(block: SampleBlock, boot_ns: int, utc_ns: int, parts: list[bytes]) -> None:
     asked, answered, positions, vectors = block.asked_at_ns, block.answered_at_ns, block.positions, block.vectors
-    times = block.source_times
+    times, context = block.source_times, block.context
     kind = COMPLETE if positions is None else NOTIFICATION if block.is_notification else CHANGES
     parts += (
-        _BLOCK_HEADS[times is not None][kind],
+        _BLOCK_HEADS[2 if context else times is not None][kind],
         cbor.encode_int(block.group),
         cbor.encode_int((asked + answered) // 2 - boot_ns),
         cbor.encode_int(-((asked - answered) // 1000)),
@@ -124,6 +124,10 @@ def _encode_block(block: SampleBlock, boot_ns: int, utc_ns: int, parts: list[byt
     parts.append(cbor.encode(block.status) if block.status else _EMPTY_LIST)
     if times is not None:
         _encode_times(times, utc_ns, parts)
+    elif context:
+        parts.append(_NULL)
+    if context:
+        parts.append(cbor.encode_int(context[0]) if len(context) == 1 else cbor.encode(context))
 
 
 def _encode_times(times: Sequence[Times], utc_ns: int, parts: list[bytes]) -> None:
@@ -164,7 +168,7 @@ def _check_block(wire: object, unknown: Unknown) -> bool:
     if kind not in (COMPLETE, NOTIFICATION, CHANGES):
         unknown.skip(f"block kind {kind}", fields)
         return False
-    _, group, dt, rtt_us, vectors, status, *times = as_elements(wire, 6, unknown, more=1)
+    _, group, dt, rtt_us, vectors, status, *more = as_elements(wire, 6, unknown, more=2)
     as_int(group, _U32)
     as_int(dt, I64)
     as_int(rtt_us, _U32)
@@ -172,9 +176,17 @@ def _check_block(wire: object, unknown: Unknown) -> bool:
     _check_status(status, unknown)
     if kind == NOTIFICATION and status and max(first + count for first, count, *_ in status) > sum(counts):
         raise Malformed(f"a status beyond the {sum(counts)} values of a notification")
-    if times and not (times[0] is None and len(fields) > 7):
-        _check_times(times[0], counts)
+    if more and not (more[0] is None and len(fields) > 7):
+        _check_times(more[0], counts)
+    if len(more) > 1 and not _context(more[1]) and not (more[1] is None and len(fields) > 8):
+        unknown.skip("element 8", more[1])
     return True
+
+
+def _context(given: object) -> tuple[int, ...]:
+    """The eighth element: the number of a context, or those before and after a change; empty where it is neither."""
+    numbers: list[Any] = given if type(given) is list and len(given) == 2 else [given]
+    return tuple(numbers) if all(type(number) is int and 0 <= number <= U64[1] for number in numbers) else ()
 
 
 def _check_values(vector: object, kind: int, unknown: Unknown) -> int:
@@ -249,9 +261,9 @@ def _block(wire: Sequence[Any], boot_ns: int, utc_ns: int, layouts: Sequence[Lay
         vectors = tuple(_typed(layouts[group], vectors, positions, () if kind == NOTIFICATION else status))
     runs = tuple((first, count, code) for first, count, code, *_ in status)
     times = tuple(_times(each, utc_ns) for each in wire[6]) if len(wire) > 6 and wire[6] is not None else None
-    return SampleBlock(
-        group, middle - half, middle + half, vectors, positions, runs, times, is_notification=kind == NOTIFICATION
-    )
+    context = _context(wire[7]) if len(wire) > 7 else ()
+    is_notification = kind == NOTIFICATION
+    return SampleBlock(group, middle - half, middle + half, vectors, positions, runs, times, is_notification, context)
 
 
 def _times(encoded: Any, utc_ns: int) -> Times:

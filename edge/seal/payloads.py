@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 from edge.clock import TimeQuality, TimeSource, TimeState
 from edge.seal.cbor import (
     I64,
+    U64,
     Plain,
     Unknown,
     as_array,
@@ -385,6 +386,45 @@ class Stop:
         """From the numbered members. Raises Malformed."""
         f = as_fields(value, 2, unknown)
         return cls(reason=as_enum(StopReason, f[1], unknown), time=time_from_cbor(f[2], unknown))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What one unit was doing (ISA-88), from a change on: the change was after `from_ns` and not after `to_ns`.
+
+    Attributes:
+        number: the seq of the record that said so first; blocks name the context by it.
+        members: member, such as `batch`, and its text: empty where it was read and blank, None where it is not known.
+        sources: member, and the device and tag that it is read from.
+    """
+
+    type: ClassVar = RecordType.CONTEXT
+    number: int
+    unit: str
+    members: Mapping[str, str | None]
+    from_ns: int
+    to_ns: int
+    sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def to_cbor(self) -> dict[int, object]:
+        """The numbered members."""
+        sources = {member: list(source) for member, source in self.sources.items()}
+        return {1: self.number, 2: self.unit, 3: dict(self.members), 4: self.from_ns, 5: self.to_ns, 6: sources}
+
+    @classmethod
+    def from_cbor(cls, value: object, unknown: Unknown) -> Context:
+        """From the numbered members. Raises Malformed."""
+        f = as_fields(value, 6, unknown)
+        members, sources = f[3], f[6]
+        if type(members) is not dict or type(sources) is not dict:
+            raise Malformed("maps of members and their sources were expected")
+        pairs = {as_text(member): as_elements(source, 2, unknown) for member, source in sources.items()}
+        return cls(
+            number=as_int(f[1], (1, U64[1])), unit=as_text(f[2]),
+            members={as_text(member): optional(as_text, text) for member, text in members.items()},
+            from_ns=as_int(f[4], I64), to_ns=as_int(f[5], I64),
+            sources={member: (as_text(device), as_text(tag)) for member, (device, tag) in pairs.items()},
+        )  # fmt: skip
 
 
 def time_to_cbor(time: TimeQuality) -> dict[int, object]:

@@ -28,6 +28,7 @@ class RecordType(IntEnum):
     TIME = 8
     CONFIG = 9
     STOP = 10
+    CONTEXT = 11
 
     @property
     def is_identity_signed(self) -> bool:
@@ -37,15 +38,17 @@ class RecordType(IntEnum):
     @property
     def is_known(self) -> bool:
         """Whether this version knows what such a record contains."""
-        return self in RecordType._value2member_map_
+        return self is RecordType._value2member_map_.get(self)
 
     @classmethod
     def of(cls, number: int, name: str) -> RecordType:
         """The type with this number and name, also one of a later version. Raises ValueError when they do not agree."""
-        if number <= cls.STOP or name in cls.__members__:
+        if number <= cls.STOP or cls.__members__.get(name, cls.CONTEXT) <= cls.STOP:
             if number > cls.STOP or cls(number).name != name:
                 raise ValueError(f"record type {number} is not {name}")
             return cls(number)
+        if (number, name) == (cls.CONTEXT, cls.CONTEXT.name):
+            return cls.CONTEXT
         return unlisted(cls, number, name)
 
 

@@ -14,7 +14,7 @@ from edge.seal.catalogue import EncodedCatalogue, KnownDevice
 from edge.seal.chain import ChainRules
 from tests.support.chains import BOOT_NS, CATALOGUE, TIME, Plant, grow, new_identity
 
-BATCH = RecordType.of(11, "BATCH")
+BATCH = RecordType.of(12, "BATCH")
 CALIBRATION = RecordType.of(300, "CALIBRATION_2")
 LATER_TYPES = (BATCH, CALIBRATION)
 
@@ -56,7 +56,7 @@ class LaterChain(Chain):
         elif isinstance(value, list) and kind is RecordType.DATA and depth == 2:
             for block in value:
                 if self.dice.random() < 0.3:
-                    block += [None] * (7 - len(block)) + [self._addition(3)]
+                    block += [None] * (8 - len(block)) + [self._addition(3)]
 
     def _addition(self, depth: int) -> object:
         if self.spoil is not None and self.dice.random() < 0.3:

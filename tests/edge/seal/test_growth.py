@@ -16,6 +16,7 @@ from edge.seal import (
     CataloguePart,
     Checkpoint,
     ConfigChange,
+    Context,
     Data,
     Epoch,
     Event,
@@ -36,6 +37,7 @@ from edge.seal import (
     join_catalogue,
 )
 from edge.seal.catalogue import EncodedCatalogue
+from edge.seal.codec import LaterContent
 from edge.seal.keys import SigningKey
 from edge.seal.payloads import BufferState, certificates_of_epoch
 from edge.seal.record import Head
@@ -47,8 +49,10 @@ GROUP = CatalogueGroup(device="d", name="g", interval_ns=1, tags=TAGS, sign_of_l
 CATALOGUE = Catalogue(path="p", groups=(GROUP,))
 VALUES = np.zeros(2, np.float32)
 BLOCKS = [
-    SampleBlock(0, 10, 20, (VALUES,), status=((0, 1, 0x80000000),), source_times=(np.zeros(2, np.int64),)),
-    SampleBlock(0, 30, 40, (VALUES,), (np.array([0, 1], np.uint16),)),
+    SampleBlock(
+        0, 10, 20, (VALUES,), status=((0, 1, 0x80000000),), source_times=(np.zeros(2, np.int64),), context=(7,)
+    ),
+    SampleBlock(0, 30, 40, (VALUES,), (np.array([0, 1], np.uint16),), context=(0, 7)),
 ]
 
 PAYLOADS: dict[str, tuple[RecordType, bytes]] = {
@@ -58,6 +62,14 @@ PAYLOADS: dict[str, tuple[RecordType, bytes]] = {
         KeyChange(session=KEY, time=TIME),
         Checkpoint(size=1, head=bytes(32), session=KEY, time=TIME, buffer=BufferState(), counter=1),
         Event(at_ns=1, kind="start"),
+        Context(
+            number=7,
+            unit="u",
+            members={"batch": "B1", "phase": None},
+            from_ns=1,
+            to_ns=2,
+            sources={"batch": ("d", "t")},
+        ),
         Loss(first=1, last=2, from_ns=0, to_ns=1, records=2, readings=None, reason=LossReason.TOO_OLD, epoch=bytes(8)),
         Gap(group=None, from_ns=1, to_ns=None, status=0x80310000),
         TimeChange(before=TIME, after=TIME, corrected_boot_ns=(1, 2), correction_ns=5),
@@ -296,12 +308,41 @@ def test_a_block_of_a_later_kind_leaves_the_others_their_number() -> None:
 
 
 def test_a_later_field_of_a_block_without_source_times_follows_a_null() -> None:
-    content = decode(*_edited("DATA", _append((5, 1), None, "later")))
+    def with_fields(*fields: object) -> SampleBlock:
+        def edit(value: Any) -> None:
+            value[5][1][6:] = fields
+
+        content = decode(*_edited("DATA", edit))
+        assert isinstance(content, Data)
+        return content.blocks()[1]
+
+    for known in (with_fields(None, 7), with_fields(None, 7, "later")):
+        assert (known.source_times, known.context) == (None, (7,))
+    assert with_fields(None, None, "later").context == ()
+    with pytest.raises(Malformed):
+        with_fields(None)
+
+
+@pytest.mark.parametrize("context", [-1, "9", [1], [1, 2, 3], [1, "2"], [0, 2**64 - 1, None], {}, True, None])
+def test_a_context_of_a_block_that_is_not_as_it_should_be_is_unknown_content(context: object) -> None:
+    def edit(value: Any) -> None:
+        value[5][1][7:] = [context]
+
+    unknown = Unknown()
+    content = decode(*_edited("DATA", edit), unknown)
 
     assert isinstance(content, Data)
-    assert content.blocks()[1].source_times is None
-    with pytest.raises(Malformed):
-        decode(*_edited("DATA", _append((5, 1), None)))
+    assert content.blocks()[1].context == ()
+    assert list(unknown.words) == ["element 8"]
+
+
+@pytest.mark.parametrize("payload", [{1: 0}, {1: 7, 2: 5}, {1: 7, 2: "u", 3: {"batch": 5}, 4: 1, 5: 2, 6: {}},
+                                     {1: 7, 2: "u", 3: {}, 4: 1, 5: 2, 6: {"batch": ["d"]}}])  # fmt: skip
+def test_a_context_of_another_form_is_unknown_content(payload: dict[int, object]) -> None:
+    unknown = Unknown()
+
+    assert isinstance(decode(RecordType.CONTEXT, cbor2.dumps(payload, canonical=True), unknown), LaterContent)
+    assert list(unknown.words) == ["record type 11"]
 
 
 @pytest.mark.parametrize(

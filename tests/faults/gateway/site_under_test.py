@@ -554,7 +554,8 @@ def is_delivered(status: StatusSnapshot) -> bool:
     buffer, uplink = status.buffer, status.uplink
     if buffer is None or uplink is None:
         return buffer is not None and not buffer.undelivered_records
-    return not uplink.to_resend and (buffer.undelivered_records or 0) <= uplink.in_flight
+    waiting = buffer.undelivered_records  # None until it was looked for the first time.
+    return waiting is not None and not uplink.to_resend and waiting <= uplink.in_flight
 
 
 def _place(data: bytes) -> tuple[bytes, int]:

@@ -42,6 +42,7 @@ from tests.support.vectors.wire import (
     CATALOG,
     CHECKPOINT,
     CONFIG,
+    CONTEXT,
     DATA,
     EPOCH,
     EVENT,
@@ -95,6 +96,12 @@ def cases() -> Iterator[Case]:
                line.make(CONFIG, {**CHANGE, 6: [], 7: b"approval"}))  # fmt: skip
     yield goods("good/config-kept", "A new configuration with a part of itself, and the same as the first on record.",
                 CONFIG, [{**CHANGE, 8: [1, 2, b"\x1f\x8b", 9]}, {**CHANGE, 4: b"", 8: [0, 1, b"", None]}])  # fmt: skip
+    yield goods("good/context", "A unit with an unknown phase, without a batch, and with an unknown batch.", CONTEXT, [
+                    {1: 9, 2: "reactor-1", 3: {"batch": "B-1", "phase": None}, 4: UTC_NS, 5: UTC_NS + 5,
+                     6: {"batch": ["plc", "id"], "phase": ["plc", "phase"]}},
+                    {1: 9, 2: "reactor-1", 3: {"batch": ""}, 4: UTC_NS, 5: UTC_NS, 6: {}},
+                    {1: 2**64 - 1, 2: "", 3: {"batch": None}, 4: -1, 5: 0, 6: {}},
+                ])  # fmt: skip
     for number, word in ((1, "operator"), (2, "update"), (3, "fault")):
         yield good(f"good/stop-{number}", f"A STOP with the reason {word}: the chain is closed.",
                    line.make(STOP, {**HALT, 1: number}), tail=CLOSED)  # fmt: skip
@@ -114,6 +121,8 @@ def _blocks(line: Chain) -> Iterator[Case]:
         ("block-status", "A tag that is bad, and two that are uncertain.",
          [*BLOCK[:5], [[0, 1, 0x80000000], [2, 2, 0x40000000]]]),
         ("block-source-times", "Source times, and a value that has none.", [*BLOCK, [times]]),
+        ("block-contexts", "A context, one that is not known, a change of it, and source times with a context.",
+         [*BLOCK, None, 9], [*BLOCK, None, 0], [*BLOCK, None, [0, 9]], [*BLOCK, [times], 2**64 - 1]),
         ("block-changes", "Changes of two tags, of texts, with source times, and of nothing.",
          [2, 0, 0, 900, [None, [places, FLOATS]], []], [2, 0, 0, 900, [[places, ["a", "b"]]], []],
          [2, 0, 0, 900, [None, [places, FLOATS]], [], [None, times]], [2, 0, 0, 900, [None, None], []]),

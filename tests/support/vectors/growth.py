@@ -141,7 +141,7 @@ def _elements(line: Chain) -> Iterator[Case]:
     group = catalog()[4][0]
     for slug, what, kind, *payloads in (
         ("block", "Blocks with an eighth element, after source times and after null for them.", DATA,
-         data([*BLOCK, [TIMES], 0]), data([*BLOCK, None, {"x": 1}]), data([*BLOCK, None, None, None])),
+         data([*BLOCK, [TIMES], 7, 0]), data([*BLOCK, None, {"x": 1}]), data([*BLOCK, None, None, None])),
         ("vector", "Changes of a vector with a third element.", DATA,
          data([*CHANGES, [None, [PLACES, FLOATS, 0]], []])),
         ("status", "A run of a status with a fourth element.", DATA, data([*BLOCK[:5], [[0, 1, 0x80000000, "x"]]])),
