@@ -1,6 +1,7 @@
 """contents.py NAME VERSION TREE WHEELS: write what is in a package, as SBOM (CycloneDX) and with every licence.
 
-Both go to usr/share/doc/NAME in TREE: `sbom.cdx.json`, and `copyright`, which is where Debian looks for licences.
+Both go to usr/share/doc/NAME in TREE: `sbom.cdx.json`, and `copyright`, which is where Debian looks for licences. The
+SBOM also has the hash of each unit, with which `tidegate qualify` finds one that was edited.
 """
 
 import hashlib
@@ -43,10 +44,18 @@ def component(found: Distribution) -> dict[str, object]:
     }  # fmt: skip
 
 
+def unit(file: Path) -> dict[str, object]:
+    """A file of systemd in the SBOM, by its place on the machine."""
+    hashes = [{"alg": "SHA-256", "content": hashlib.sha256(file.read_bytes()).hexdigest()}]
+    return {"type": "file", "name": f"/{file.relative_to(tree)}", "hashes": hashes}
+
+
 sites = [str(path) for path in tree.glob("opt/tidegate/lib/python*/site-packages")]
 others = (each for each in distributions(path=sites) if each.name != "tidegate")
 libraries = sorted(others, key=lambda each: each.name.lower())
 folder = tree / "usr/share/doc" / name
+units = sorted(file for kind in ("systemd/system", "sysusers.d", "tmpfiles.d")
+               for file in (tree / "usr/lib" / kind).glob("*"))  # fmt: skip
 
 sbom = {
     "bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1,
@@ -55,7 +64,7 @@ sbom = {
         "component": {"type": "application", "name": name, "version": version, "purl": f"pkg:deb/{name}@{version}",
                       "licenses": [{"license": {"id": "Apache-2.0"}}]},
     },
-    "components": [component(each) for each in libraries],
+    "components": [*map(component, libraries), *map(unit, units)],
 }  # fmt: skip
 (folder / "sbom.cdx.json").write_text(json.dumps(sbom, indent=1, ensure_ascii=False) + "\n")
 

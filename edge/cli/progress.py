@@ -48,14 +48,18 @@ class Progress:
             age = f", {age_s:.0f} s" if age_s >= _AGE_SHOWN_S else ""
             self._write(f"{self._work}: {self.how_far}{age}" + (f": {detail}" if detail else ""))
 
+    def clear(self) -> None:
+        """Remove the line, before something else is printed."""
+        if self._is_terminal:
+            self._write("")
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._is_terminal:
-            self._write("")
+        self.clear()
         if kind is KeyboardInterrupt:
             raise Stopped(f"{self._work}: stopped with Ctrl-C after {self.how_far}") from None
 

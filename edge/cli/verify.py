@@ -15,6 +15,7 @@ import click
 from edge.buffer import PosixDisk, Reader
 from edge.cli import EXIT_NO
 from edge.cli.output import ExistingPath, print_json
+from edge.cli.pack import verify_pack
 from edge.cli.progress import Progress
 from edge.cli.time_range import range_options, window_of
 from edge.config.messages import choices
@@ -95,6 +96,7 @@ class Answer:
 
 
 ANSWER = Answer
+ANSWERS = {"PACK": "edge.qualify.pack:PackAnswer"}
 
 
 @click.command(
@@ -104,8 +106,10 @@ Examples:
   tidegate verify 2026-01-31.rec --trust trusted/ --from 1200 --to 1300 --json
   tidegate verify /var/lib/tidegate/buffer --trust line-4.pub.pem
   tidegate verify /var/lib/tidegate-relay --trust anchors/ --admit removed
+  tidegate verify qualification/ --trust qa.pub.pem
 
-Exit code 0: every record of the range is authentic. 1: it is not. 2: usage. 78: a trust anchor cannot be used."""
+Exit code 0: every record of the range is authentic, or every file of the pack as it was signed. 1: it is not.
+2: usage. 78: a trust anchor cannot be used."""
 )
 @click.argument("paths", nargs=-1, required=True, type=ExistingPath(path_type=Path))
 @click.option("--trust", "anchors", multiple=True, required=True, type=trust_path, metavar="[GATEWAY=]PATH",
@@ -126,7 +130,13 @@ def command(
     end: str | None, zone: tzinfo | None, admit: str | None, witnesses: tuple[Path, ...], missing_to: Path | None,
     fast: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Verify the records in PATHS: an archive, one gateway's folder in it, record files, or a gateway's buffer."""
+    """Verify the records in PATHS: an archive, one gateway's folder in it, record files, or a gateway's buffer.
+
+    The directory of a pack that `tidegate qualify` has written is verified too, by itself.
+    """
+    if any((path / "qualification.json").is_file() for path in paths):
+        verify_pack(paths, anchors, as_json=as_json)
+        return
     admitted = _admitted(admit)
     chain = epoch_of(epoch)
     window = window_of(start, end, zone, takes_seqs=True)

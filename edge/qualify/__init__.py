@@ -1,1 +1,1 @@
-"""Evidence that an installed gateway does what its requirements say."""
+"""Qualifies an installed machine: installation (IQ), operation (OQ) and performance (PQ), as a pack of evidence."""

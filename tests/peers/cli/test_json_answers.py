@@ -76,6 +76,9 @@ CASES: list[tuple[str, str, int]] = [
     ("clock", "absent.yaml", 2),
     ("doctor", "FOLDER/gateway.yaml", 1),
     ("doctor", "absent.yaml", 2),
+    ("qualify", "FOLDER/gateway.yaml --out new --part iq", 1),
+    ("qualify", "FOLDER/gateway.yaml --out FOLDER", 2),
+    ("qualify", "FOLDER/gateway.yaml --out new --sign KEY", 78),
     ("support", "FOLDER/gateway.yaml --to new.tar.gz", 0),
     ("support", "FOLDER/relay.yaml --to FOLDER/relay.yaml", 1),
     ("inventory", "FOLDER/gateway.yaml --ask", 0),
@@ -86,6 +89,7 @@ CASES: list[tuple[str, str, int]] = [
     ("verify", "FOLDER/archive --trust KEY --to 3", 0),
     ("verify", "FOLDER/archive --trust KEY --from x", 2),
     ("verify", "FOLDER/archive --trust FOLDER/gateway.yaml", 78),
+    ("verify PACK", "--trust KEY", 1),
     ("report", "FOLDER/archive --trust KEY --to 2100-01-01T00:00Z", 1),
     ("report", "ALTERED --trust KEY --tags", 1),
     ("report", "FOLDER/archive --trust KEY --from x", 2),
@@ -232,6 +236,8 @@ def test_what_is_printed_fits_its_schema(
         devices = replace(devices, rows=[{**row, "port": "1502"} for row in devices.rows])
         tags = replace(tags, rows=[*tags.rows, {"name": "of no device"}])
         (folder / "site.xlsx").write_bytes(workbook([devices, tags]))
+    if name == "verify PACK":
+        assert run("qualify", *plant.arguments("FOLDER/gateway.yaml --out PACK --part iq"), "--json")[0] == 1
     if name.startswith("media"):
         for each in ("usb", "new"):
             (folder / each).mkdir()
@@ -273,4 +279,5 @@ def test_every_command_with_json_names_its_answer() -> None:
             yield name
 
     # That of the relay is of its log.
-    assert set(with_json(cli.cli, "")) - {"relay"} == {name.partition(" --")[0] for name in answers()}
+    named = {name.partition(" --")[0].removesuffix(" PACK") for name in answers()}
+    assert set(with_json(cli.cli, "")) - {"relay"} == named

@@ -1,0 +1,126 @@
+"""`tidegate qualify`: evidence from the installed machine, as a signed pack."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from edge.cli import EXIT_NO
+from edge.cli.output import ExistingPath, print_json
+from edge.cli.progress import Progress
+from edge.errors import ConfigError
+from edge.files import account_name
+from edge.terminal import output_width, printable, wrap
+
+if TYPE_CHECKING:
+    from edge.doctor.examine import Patient
+    from edge.qualify.checks import Check, Qualification
+    from edge.seal.signed_file import FileSigner
+
+ANSWER = "edge.qualify.checks:Qualification"
+Part = Literal["iq", "oq", "pq"]
+_LABEL = len("not applicable  ")
+_WORDS = {"held": "held", "failed": "FAILED", "not_applicable": "not applicable"}
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tidegate qualify --out pack gateway.yaml
+  sudo tidegate qualify --out /root/line-4-qualification --sign /root/qa.pem
+  tidegate verify pack --trust qa.pub.pem
+
+Exit code 0: every check held, or is not applicable. 1: a check failed. 2: usage. 78: the key cannot be used."""
+)
+@click.argument("config", required=False, type=ExistingPath(path_type=Path, readable=False))
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Directory of the pack: new, or empty.")  # fmt: skip
+@click.option("--sign", "key", type=click.Path(path_type=Path), metavar="KEY",
+              help="Sign the pack with a private key (Ed25519 or P-256, PEM).")  # fmt: skip
+@click.option("--part", "parts", multiple=True, type=click.Choice(["iq"]),
+              help="Only this part; may be repeated.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="The qualification as one JSON object.")
+def command(config: Path | None, *, out: Path, key: Path | None, parts: tuple[Part, ...], as_json: bool) -> None:
+    """Qualify the installed machine: is it installed as delivered, and set up as it has to be (IQ)?
+
+    CONFIG is the configuration of a gateway or relay; by default the one in /etc/tidegate. Nothing is changed, and no
+    device is asked. As root it sees everything.
+    """
+    from edge.cli.doctor import patient_of
+    from edge.qualify import pack
+    from edge.seal.signed_file import FileSigner
+
+    signer = FileSigner.load(key) if key is not None else None
+    patient = patient_of(config)
+    try:
+        pack.prepare(out)
+    except ConfigError as error:
+        raise click.UsageError(f"--out: {error}") from None
+    found = _qualify(patient, out, parts or ("iq",), signer, shown=not as_json)
+    if as_json:
+        print_json(found)
+    else:
+        for line in wrap(f"{found.text}. The pack is in {out}" + (", and not signed" * (signer is None)),
+                         output_width()):  # fmt: skip
+            click.echo(line)
+    if found.result == "failed":
+        raise SystemExit(EXIT_NO)
+
+
+def _qualify(
+    patient: Patient, out: Path, parts: tuple[Part, ...], signer: FileSigner | None, *, shown: bool
+) -> Qualification:
+    from edge.qualify import pack
+    from edge.qualify.checks import Qualification, summary
+    from edge.qualify.installation import build_of, installed_distribution
+
+    began_ns, made_at_ns, own = time.monotonic_ns(), time.time_ns(), installed_distribution()
+    checks = []
+    with Progress("qualify", "checks") as progress:
+        for each in _checks(patient, out, parts, progress):
+            checks.append(each)
+            progress.done = len(checks)
+            if shown:
+                progress.clear()
+                _show(each)
+    text = summary(tuple(checks))
+    found = Qualification(
+        result="failed" if any(each.verdict == "failed" for each in checks) else "held", text=text,
+        name=patient.checked.name, kind=patient.checked.kind, host=platform.node(), config=patient.config,
+        configuration=patient.checked.digest.hex(), version=patient.version, build=build_of(own), made_by=_account(),
+        made_at_ns=made_at_ns, took_ns=time.monotonic_ns() - began_ns, signer="", checks=tuple(checks),
+    )  # fmt: skip
+    return pack.write(out, found, signer)
+
+
+def _checks(patient: Patient, out: Path, parts: tuple[Part, ...], progress: Progress) -> Iterator[Check]:
+    from edge.qualify.checks import perform
+    from edge.qualify.installation import Installation, installed_distribution
+
+    if "iq" in parts:
+        for task in Installation(patient, installed_distribution()).tasks():
+            progress.say(f"{task.id} {task.title}")
+            yield perform(task, out)
+
+
+def _account() -> str:
+    """Who runs it: the account, and by its own word the one behind it."""
+    claimed = os.environ.get("SUDO_USER") or os.environ.get("DOAS_USER") or ""
+    return account_name(os.getuid()) + (f" (for {printable(claimed)})" if claimed else "")
+
+
+def _show(check: Check) -> None:
+    """A check on the screen; what held takes one line."""
+    width = output_width()
+    lines = wrap(f"{_WORDS[check.verdict]:\N{NO-BREAK SPACE}<{_LABEL}}{check.id} {check.title}", width, _LABEL)
+    if check.verdict != "held":
+        lines += [f"{' ' * _LABEL}{line}" for line in wrap(printable(check.found), max(width - _LABEL, 20))]
+    for number, line in enumerate(lines):
+        is_red = number == 0 and check.verdict == "failed"
+        click.echo(click.style(line, fg="red") if is_red else line)
