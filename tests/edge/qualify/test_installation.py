@@ -36,6 +36,7 @@ def let_the_clock_run_free(machine: InstalledMachine) -> None:
     machine.clock = FREE_RUNNING
 
 
+@pytest.mark.requirement("REQ-PACK-03")
 @pytest.mark.parametrize(
     ("plant", "check", "named"),
     [
