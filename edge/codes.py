@@ -123,6 +123,12 @@ class ErrorCode(Enum):
         "Values keep the time of the gateway; the device's own times are on record beside it.",
         "Set the device's clock, or give it a time server.",
     )
+    CALIBRATION_DUE = _Kind(
+        "TG-D15",
+        "The calibration of an instrument ends soon, or has ended.",
+        "Values keep their quality. Views and reports mark those that were read after the last valid day.",
+        "Calibrate it, then write the new certificate and days in the configuration and apply it.",
+    )
     BROKER_UNREACHABLE = _Kind(
         "TG-U01",
         "No connection to the broker could be made.",

@@ -340,6 +340,14 @@ def _certificate(told: _Told) -> str:
     return " ".join(filter(None, (what, told["name"], of_device)))
 
 
+def _calibration(told: _Told) -> str:
+    left = told.number("days_left")
+    days = counted(abs(left), "day")
+    ends = f"has been overdue for {days}" if left < 0 else f"ends in {days}" if left else "ends with this day"
+    certificate = told.after(", certificate ", "certificate")
+    return f"The calibration of {told.subject}{certificate}, {ends} (due {told['due']}): calibrate it"
+
+
 def _step(told: _Told) -> str:
     return f"The clock stepped {'forward' if told.number('step_ns') > 0 else 'back'} by {told.duration('step_ns')}"
 
@@ -392,6 +400,7 @@ _EVENTS: dict[str, Callable[[_Told], str]] = {
     "device.identity": _identity,
     "device.clock": _device_clock,
     "device.overflow": lambda t: f"{t.subject} dropped values of {_tags(t)}: its queue was too short",
+    "calibration.due": _calibration,
     "cert.expiring": lambda t: f"{_certificate(t)} expires at {t['expires']}, in {t['days_left']} days: renew it",
     "cert.expired": lambda t: f"{_certificate(t)} expired at {t['expires']}: renew it",
     "poll.overrun": lambda t: f"A scan of {t.subject}, scan group {t['group']}, was {t.duration('late_ns')} late, and "

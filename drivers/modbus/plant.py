@@ -75,7 +75,7 @@ def _device(name: str, device: SimulatedDevice, every: str, tags: list[dict[str,
 def _bioreactor_tags(device: SimulatedDevice) -> Mapping[str, Any]:
     tags: list[dict[str, Any]] = [
         {"name": "temperature", "address": "holding 100", "type": "float32", "word_order": "big", "unit": "Cel",
-         "range": [0, 120], "deadband": 0.05},
+         "range": [0, 120], "deadband": 0.05, "instrument": "TT-101", "calibration_certificate": "C-2026-17"},
         {"name": "ph", "address": "holding 102", "type": "float32", "word_order": "big", "unit": "[pH]",
          "range": [0, 14], "deadband": 0.005},
         {"name": "agitator-speed", "address": "holding 104", "type": "uint16", "scale": 0.1, "unit": "/min"},

@@ -22,6 +22,7 @@ from edge.config.devices import (
     place_warnings,
 )
 from edge.config.files import Kind, Source, nothing_in, read, read_directory
+from edge.config.instruments import instrument_warnings
 from edge.config.settings import BrokerSettings, GatewaySettings, RelaySettings
 from edge.config.validate import validate
 from edge.config.written import device_text, keep
@@ -222,6 +223,7 @@ def _gateway(
         devices = [check_device(source, node, kinds, source.problems) for node in nodes]
         source.problems += pace_warnings(devices)
         source.problems += place_warnings(devices)
+        source.problems += instrument_warnings(nodes)
         # Each was validated by its driver; a valid placeholder replaces them in the rest.
         written.content = [_placeholder_device()]
     settings, found = validate(GatewaySettings, root, source.context)

@@ -20,6 +20,7 @@ from edge.config.settings import GatewaySettings
 from edge.driver import UsesCertificates
 from edge.gateway import settings_map
 from edge.gateway.audit import Audit, EventKind
+from edge.gateway.calibrations import CalibrationKeeper
 from edge.gateway.configurations import ConfigurationRecorder, newest_configurations, require_reason
 from edge.gateway.devices import ConfiguredDevice, PlannedSite, PollerFactory, plan_site
 from edge.gateway.resend import ResendRequest, accept_requests
@@ -86,9 +87,12 @@ async def acquire(
                 )
                 planned = plan_site(settings, clock)
                 device_info = await asyncio.to_thread(DeviceInfo, _learned(settings), planned.catalogue)
+                calibrations = await asyncio.to_thread(CalibrationKeeper, _calibrations(settings), sink.record_event)
+                began_ns = timekeeper.utc_of(clock.boot_ns())
+                calibrations.use(await asyncio.to_thread(calibrations.plan, settings, began_ns))
                 recorder = Recorder(
                     resumed.chain, writer, timekeeper, clock, device_info.catalogue,
-                    settings_map.recorder_settings(settings), device_info.devices,
+                    settings_map.recorder_settings(settings), device_info.devices, calibrations.held.payloads,
                 )  # fmt: skip
                 kept_before = await asyncio.to_thread(newest_configurations, settings.gateway.state)
                 recent = Recent(timekeeper.utc_of(clock.boot_ns()), configurations=kept_before)
@@ -101,7 +105,7 @@ async def acquire(
                         settings, recorder, recent, lambda: timekeeper.utc_of(clock.boot_ns())
                     ),
                     loss_declarer=LossDeclarer(writer, recorder, clock, planned.catalogue),
-                    certificates=CertificateMonitor(sink.record_event), sink=sink,
+                    certificates=CertificateMonitor(sink.record_event), calibrations=calibrations, sink=sink,
                     recent=recent,
                 )  # fmt: skip
                 await acquisition.record_start(resumed, is_new_identity=is_new)
@@ -119,6 +123,7 @@ class Acquisition:
         device_info: what devices say beyond the configuration.
         recorder: seals what comes in.
         certificates: those that sessions with devices, the identity and readers of metrics depend on.
+        calibrations: those of the instruments behind the tags.
         sink: receives blocks, gaps and events.
         recent: the newest of what went on record.
     """
@@ -138,6 +143,7 @@ class Acquisition:
     configurations: ConfigurationRecorder
     loss_declarer: LossDeclarer
     certificates: CertificateMonitor
+    calibrations: CalibrationKeeper
     sink: AcquisitionSink
     recent: Recent
     _tasks: asyncio.TaskGroup | None = None
@@ -159,6 +165,7 @@ class Acquisition:
             tasks.create_task(self.loss_declarer.run(), name="losses")
             tasks.create_task(self.audit.run(), name="audit")
             tasks.create_task(self._watch_certificates(), name="certificates")
+            tasks.create_task(self.calibrations.run(self.utc_ns), name="calibrations")
             tasks.create_task(accept_requests(self.settings.buffer_directory, self._record_resend), name="resend")
             self._tasks = tasks
             self._keeping = tasks.create_task(self.device_info.run(), name="device info")
@@ -231,6 +238,7 @@ class Acquisition:
         await self.device_info.close()
         info = await asyncio.to_thread(DeviceInfo, _learned(settings), planned.catalogue)
         encoded = await asyncio.to_thread(EncodedCatalogue.of, info.catalogue)
+        held = await asyncio.to_thread(self.calibrations.plan, settings, self.utc_ns())
         going = [device for name, device in polled.items() if name not in stay]
         await asyncio.gather(*map(self._end, going))
         # From here to the last line nothing else runs: no block is sealed under the numbers of another catalogue.
@@ -240,7 +248,8 @@ class Acquisition:
             device.poller.close(now_ns, "the configuration changed")
         for name, first in stay.items():
             numbers |= polled[name].poller.move(first, now_ns)
-        self.recorder.change_configuration(encoded, info.catalogue, info.devices)
+        self.calibrations.use(held)
+        self.recorder.change_configuration(encoded, info.catalogue, info.devices, held.payloads)
         self.loss_declarer.note_catalogue(encoded.digest, planned.catalogue)
         for name in stay:
             polled[name].poller.moved(now_ns)
@@ -344,6 +353,10 @@ class Acquisition:
 
 def _learned(settings: GatewaySettings) -> Path:
     return settings.gateway.state / "learned.json"
+
+
+def _calibrations(settings: GatewaySettings) -> Path:
+    return settings.gateway.state / "calibrations.json"
 
 
 def _off_gap(resumed: ResumeResult, from_ns: int, to_ns: int | None, group: int | None = None) -> Gap:

@@ -44,6 +44,7 @@ from edge.errors import BufferFull, ConfigError
 from edge.files import account_name
 from edge.gateway.acquire import Acquisition
 from edge.gateway.audit import EventKind
+from edge.gateway.calibrations import is_same_but_for_calibration
 from edge.gateway.configurations import Author, check_reason, claimed_account, seen
 from edge.gateway.control import GatewayRefuses, Request
 from edge.gateway.devices import PlannedSite, plan_site
@@ -223,7 +224,7 @@ class Applier:
 
         def same() -> set[str]:
             both = (each for each in site.settings.devices if each.name in positions)
-            return {each.name for each in both if old[positions[each.name]] == each}
+            return {each.name for each in both if is_same_but_for_calibration(old[positions[each.name]], each)}
 
         def plan() -> PlannedSite:
             return plan_site(site.settings, acquisition.clock, same())

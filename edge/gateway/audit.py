@@ -140,6 +140,11 @@ class EventKind(Enum):
         Severity.WARNING,
         "A certificate expires in 30, 7 or 1 days; without a new one its connection will be refused.",
     )
+    CALIBRATION_DUE = (
+        "calibration.due",
+        Severity.WARNING,
+        "The calibration of an instrument ends in 30 or 7 days, or with this one; its values keep their quality.",
+    )
     CERT_EXPIRED = ("cert.expired", Severity.ERROR, "A certificate has expired: renew it.")
     SCAN_OVERRUN = (
         "poll.overrun",

@@ -80,6 +80,7 @@ def snapshot_of(daemon: Daemon, live_tags: int = 0) -> StatusSnapshot:
         devices=_devices(daemon, acquisition, live_tags, now_ns) if acquisition else (),
         certificates=tuple(_certificates(acquisition, forwarding)),
         recent=acquisition.recent.status() if acquisition else None,
+        calibration=acquisition.calibrations.status(acquisition.utc_ns()) if acquisition else None,
     )
 
 

@@ -7,6 +7,7 @@ from edge.health.notify import Notifier, StatusLine, Watchdog
 from edge.health.relay_snapshot import IssuerStatus, RelayStatus, SinkStatus, ViewStatus
 from edge.health.snapshot import (
     BufferStatus,
+    CalibrationStatus,
     CertificateStatus,
     ChainStatus,
     ClockStatus,
@@ -17,6 +18,7 @@ from edge.health.snapshot import (
     GapStatus,
     GatewayStatus,
     GroupStatus,
+    InstrumentStatus,
     RecentStatus,
     RefusedTopic,
     StatusSnapshot,
@@ -26,10 +28,12 @@ from edge.health.snapshot import (
     resident_bytes,
 )
 from edge.health.status import StatusServer, read_status
+from edge.health.thresholds import Thresholds
 
 __all__ = [
     "SAMPLE_EVERY_S",
     "BufferStatus",
+    "CalibrationStatus",
     "CertificateMonitor",
     "CertificateStatus",
     "ChainStatus",
@@ -42,6 +46,7 @@ __all__ = [
     "GatewayStatus",
     "GroupStatus",
     "HeldCertificate",
+    "InstrumentStatus",
     "IssuerStatus",
     "LastHour",
     "Notifier",
@@ -53,6 +58,7 @@ __all__ = [
     "StatusServer",
     "StatusSnapshot",
     "TagStatus",
+    "Thresholds",
     "UplinkStatus",
     "ViewStatus",
     "Watchdog",

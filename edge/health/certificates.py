@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from edge.health.snapshot import CertificateStatus
+from edge.health.thresholds import Thresholds
 from edge.tls import Certificate
 from edge.units import format_utc
 
@@ -49,7 +50,7 @@ class CertificateMonitor:
     def __init__(self, record_event: RecordEvent) -> None:
         self.held: tuple[HeldCertificate, ...] = ()
         self._record_event = record_event
-        self._recorded: dict[tuple[str, Certificate], int] = {}
+        self._thresholds: Thresholds[tuple[str, Certificate]] = Thresholds(DAYS_AHEAD)
         self._is_due = asyncio.Event()
 
     async def run(self, find: FindCertificates, utc_ns: Callable[[], int]) -> NoReturn:
@@ -68,19 +69,14 @@ class CertificateMonitor:
     def check(self, held: Iterable[HeldCertificate], utc_ns: int) -> None:
         """Record the thresholds that these certificates have passed since the last check."""
         self.held = tuple(held)
-        recorded: dict[tuple[str, Certificate], int] = {}
+        first: dict[tuple[str, Certificate], HeldCertificate] = {}
         for each in self.held:
-            certificate = each.certificate
             # One of ours may serve many devices: it gets one event.
-            key = each.device if certificate.whose.startswith("the ") else "", certificate
-            passed = [days for days in DAYS_AHEAD if certificate.expires_at_ns - utc_ns <= days * _DAY_NS]
-            if not passed:
-                continue
-            days = recorded[key] = min(passed)
-            if days < self._recorded.get(key, DAYS_AHEAD[0] + 1):
-                self._recorded[key] = days
-                self._record_expiry(each, utc_ns)
-        self._recorded = recorded
+            device = each.device if each.certificate.whose.startswith("the ") else ""
+            first.setdefault((device, each.certificate), each)
+        ends_ns = ((key, each.certificate.expires_at_ns) for key, each in first.items())
+        for key in self._thresholds.passed(ends_ns, utc_ns):
+            self._record_expiry(first[key], utc_ns)
 
     def _record_expiry(self, each: HeldCertificate, utc_ns: int) -> None:
         certificate = each.certificate

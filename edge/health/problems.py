@@ -12,7 +12,15 @@ from typing import Literal
 
 from edge.errors import ErrorCode
 from edge.health.relay_snapshot import IssuerStatus, RelayStatus, SinkStatus
-from edge.health.snapshot import BufferStatus, ClockStatus, DeviceStatus, GroupStatus, StatusSnapshot, UplinkStatus
+from edge.health.snapshot import (
+    BufferStatus,
+    CalibrationStatus,
+    ClockStatus,
+    DeviceStatus,
+    GroupStatus,
+    StatusSnapshot,
+    UplinkStatus,
+)
 from edge.terminal import age
 from edge.units import counted, format_size
 
@@ -26,6 +34,7 @@ _UNSEALED_NS = 900 * _S  # Three of the longest heartbeats that can be set.
 _NEARLY_FULL = 0.7
 _ROOM_NS = 7 * _DAY
 _SINK_LATE_NS = 60 * _S
+_INSTRUMENTS_NAMED = 3
 _MAKE_ROOM = "bring the broker back, or raise buffer.limit"
 _EXPIRES_SOON_NS, _EXPIRES_NOW_NS = 30 * _DAY, 7 * _DAY
 
@@ -81,6 +90,7 @@ def problems_of(snapshot: StatusSnapshot, command_version: str = "") -> tuple[Pr
         *(_relay(snapshot.relay) if snapshot.relay else ()),
         *(_sinks(snapshot.relay) if snapshot.relay else ()),
         *_certificates(snapshot),
+        *(_calibration(snapshot.calibration) if snapshot.calibration else ()),
     ]
     return tuple(sorted(found, key=lambda problem: ("DOWN", "DEGRADED", "NOTICE").index(problem.state)))
 
@@ -241,6 +251,21 @@ def _certificates(snapshot: StatusSnapshot) -> Iterator[Problem]:
         if each.exception:
             yield Problem(subject=subject, state="NOTICE", text=each.exception,
                           code=ErrorCode.CERTIFICATE_EXCEPTION.id)  # fmt: skip
+
+
+def _calibration(calibration: CalibrationStatus) -> Iterator[Problem]:
+    """What is due is no fault of the values, which stay as they are."""
+    overdue, soon = calibration.overdue, calibration.due_soon
+    if not (overdue or soon):
+        return
+    parts = [f"{counted(overdue, 'instrument')} overdue"] * (overdue > 0)
+    parts += [f"{counted(soon, 'instrument')} due within 30 days"] * (soon > 0)
+    first = calibration.first[:_INSTRUMENTS_NAMED]
+    named = ", ".join(f"{each.name} on {each.due}" for each in first)
+    more = ", ..." if overdue + soon > len(first) else ""
+    yield Problem(subject="calibration", state="NOTICE", code=ErrorCode.CALIBRATION_DUE.id,
+                  text=f"{', '.join(parts)}: {named}{more}",
+                  remedy="calibrate, then write the new certificate and days in the configuration")  # fmt: skip
 
 
 def _relay(relay: RelayStatus) -> Iterator[Problem]:

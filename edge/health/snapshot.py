@@ -328,6 +328,28 @@ class CertificateStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InstrumentStatus:
+    """An instrument, and the last day for which its calibration is valid, such as 2026-03-31."""
+
+    name: str
+    certificate: str
+    due: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationStatus:
+    """The instruments behind tags: how many, and of how many the calibration is overdue, or due within 30 days.
+
+    `first` are those that are due first, overdue ones before.
+    """
+
+    instruments: int
+    overdue: int = 0
+    due_soon: int = 0
+    first: tuple[InstrumentStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventStatus:
     """Something that happened, as a sentence; `issuer` is the gateway, of a relay, and `device` may be empty."""
 
@@ -388,6 +410,7 @@ class StatusSnapshot:
     devices: tuple[DeviceStatus, ...] = ()
     certificates: tuple[CertificateStatus, ...] = ()
     recent: RecentStatus | None = None
+    calibration: CalibrationStatus | None = None
 
     def headline(self) -> str:
         """What the process does, and what keeps it from doing all of it, in one line."""

@@ -94,7 +94,9 @@ class Recorder:
     def __init__(
         self, chain: Chain, writer: BufferWriter, timekeeper: Timekeeper, clock: Clock, catalogue: Catalogue,
         settings: RecorderSettings = RecorderSettings(), devices: Iterable[KnownDevice] = (),
+        calibrations: Sequence[bytes] = (),
     ) -> None:  # fmt: skip
+        """`calibrations` are payloads that go on record before each catalogue."""
         self.chain = chain
         self.counts = RecorderCounts()
         self.on_told: Callable[[Told, str], None] = _ignore
@@ -105,6 +107,7 @@ class Recorder:
         self._writer, self._timekeeper, self._clock, self._settings = writer, timekeeper, clock, settings
         self._catalogue = EncodedCatalogue.of(catalogue)
         self._devices = {known.device: known for known in devices}
+        self._calibrations = calibrations
         self._window = CommitWindow(settings.commit_window_ns, self.commit, asyncio.get_running_loop())
         self._backpressure = Backpressure()
         self._checkpoint_at_ns = self._catalogue_at_ns = clock.boot_ns()
@@ -262,10 +265,12 @@ class Recorder:
         self.repeat_catalogue()
 
     def change_configuration(
-        self, encoded: EncodedCatalogue, catalogue: Catalogue, devices: Iterable[KnownDevice]
-    ) -> None:
+        self, encoded: EncodedCatalogue, catalogue: Catalogue, devices: Iterable[KnownDevice],
+        calibrations: Sequence[bytes] = (),
+    ) -> None:  # fmt: skip
         """Seal the catalogue of another configuration, of these known devices; blocks from now on refer to it."""
         self.commit()
+        self._calibrations = calibrations
         self._devices = {known.device: known for known in devices}
         self._count_tags(catalogue)
         self.change_catalogue(encoded)
@@ -325,7 +330,9 @@ class Recorder:
 
     def _catalogue_records(self) -> list[Record]:
         self._catalogue_at_ns = self._clock.boot_ns()
-        records = [self._seal(RecordType.CATALOG, part) for part in self._catalogue.payloads]
+        # Calibrations travel with a catalogue of no group: the one that GAPs name scan groups by is the last.
+        payloads = (*self._calibrations, *self._catalogue.payloads)
+        records = [self._seal(RecordType.CATALOG, part) for part in payloads]
         return records + self._identity_records(self._devices.values())
 
     def _identity_records(self, devices: Iterable[KnownDevice]) -> list[Record]:

@@ -26,7 +26,18 @@ from edge.relay.connection import Reconnecting
 from edge.relay.publish import ViewConnection, connect_view
 from edge.relay.shapes import BlockOrigin, Messages, ShapeName
 from edge.relay.unified_namespace import UnifiedNamespace, origin
-from edge.seal import CataloguePart, Data, Garbage, Malformed, RecordType, Unknown, decode_frame, join_catalogue, parse
+from edge.seal import (
+    Calibrations,
+    CataloguePart,
+    Data,
+    Garbage,
+    Malformed,
+    RecordType,
+    Unknown,
+    decode_frame,
+    join_catalogue,
+    parse,
+)
 from edge.tasks import task_group
 
 log = get_logger(__name__)
@@ -66,7 +77,8 @@ class ArchivedRecord(NamedTuple):
 
 
 class ViewState(NamedTuple):
-    """The state of a view: locations of its catalogues, records not shown yet, and UTC of the value of each topic."""
+    """The state of a view: locations of catalogues and calibrations, records not shown yet, and UTC of the value of
+    each topic."""
 
     catalogues: list[RecordLocation]
     unfinished: list[ArchivedRecord]
@@ -182,12 +194,14 @@ class Follower:
                 if origin.location is not None
             }
             unfinished = [item for items in self._without_catalogue.values() for item in items] + list(self._due)
-            return ViewState(self._catalogues.locations(), [*pending, *unfinished], self._view.shown_ns())
+            known = [*self._catalogues.locations(), *self._view.learned()]
+            return ViewState(known, [*pending, *unfinished], self._view.shown_ns())
 
     def forget(self, gateway: str, day: str) -> None:
         """The file of a day was removed: catalogues that are known stay known, and where they lay is forgotten."""
         with self._lock:
             self._catalogues.forget(gateway, day)
+            self._view.forget(gateway, day)
 
     def restore(self, state: ViewState) -> None:
         """Continue from a saved state; what was shown is known to the view."""
@@ -203,7 +217,9 @@ class Follower:
             frame = parse(self._read(record.location))
             unknown = Unknown()
             payload = decode_frame(frame, unknown)
-            if isinstance(payload, CataloguePart):
+            if isinstance(payload, Calibrations):
+                self._view.learn(payload, record.location)
+            elif isinstance(payload, CataloguePart):
                 if self._catalogues.add(payload, record.location):
                     self._due.extendleft(reversed(self._without_catalogue.pop(payload.digest, ())))
             elif isinstance(payload, Data) and payload.wire_blocks:

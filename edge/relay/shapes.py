@@ -33,6 +33,9 @@ HISTORICAL_NS = 5 * 10**9
 
 _WORDS = {Quality.GOOD: "good", Quality.UNCERTAIN: "uncertain", Quality.BAD: "bad"}
 
+_OVERDUE = b'"overdue"'
+
+Mask = NDArray[np.bool_]
 ShapeName = Literal["tag", "device"]
 
 
@@ -81,8 +84,8 @@ class Shape(Protocol):
     def about(self) -> Iterable[Messages]:
         """What is published once, before the values."""
 
-    def messages(self, columns: Iterable[Column], origin: BlockOrigin) -> Messages:
-        """The messages of values that one block brought."""
+    def messages(self, columns: Iterable[Column], origin: BlockOrigin, overdue: Mask | None = None) -> Messages:
+        """The messages of values that one block brought; of the `overdue` tags the calibration was overdue then."""
 
 
 class TagShape:
@@ -104,7 +107,7 @@ class TagShape:
         """See `Shape`: each message says all of its tag."""
         return ()
 
-    def messages(self, columns: Iterable[Column], origin: BlockOrigin) -> Messages:
+    def messages(self, columns: Iterable[Column], origin: BlockOrigin, overdue: Mask | None = None) -> Messages:
         """See `Shape`."""
         found = Messages([], [], self._is_retained)
         begin = b'{"t":%b,"v":' % time_text(origin.utc_ns)
@@ -117,17 +120,19 @@ class TagShape:
                 middles[at] = _status_text(code) + self._unit_texts[column.tags[at]]
             end = common + last
             payloads = [begin + text + middle + end for text, middle in zip(said.texts, middles, strict=True)]
-            for at, more in self._more(column, said).items():
+            for at, more in self._more(column, said, overdue).items():
                 payloads[at] = payloads[at].removesuffix(last) + more + last
             found.topics.extend(self._topics[column.tags].tolist())
             found.payloads.extend(payloads)
         return found
 
-    def _more(self, column: Column, said: _Said) -> dict[int, bytes]:
-        """What only some values have, by position: the device's time, and the text of a number."""
+    def _more(self, column: Column, said: _Said, overdue: Mask | None) -> dict[int, bytes]:
+        """What only some values have, by position: the device's time, the text of a number, an overdue calibration."""
         more = {at: b',"st":' + text for at, text in _source_times(column, said)}
         for at, text in self._texts.of(column, said):
             more[at] = more.get(at, b"") + b',"x":' + text
+        for at in _places(column, overdue):
+            more[at] = more.get(at, b"") + b',"cal":' + _OVERDUE
         return more
 
 
@@ -146,9 +151,9 @@ class DeviceShape:
         payload = orjson.dumps(about, option=orjson.OPT_NON_STR_KEYS)
         yield Messages([encode_text(f"{self._topic_name}/tags")], [payload], is_retained=True)
 
-    def messages(self, columns: Iterable[Column], origin: BlockOrigin) -> Messages:
+    def messages(self, columns: Iterable[Column], origin: BlockOrigin, overdue: Mask | None = None) -> Messages:
         """See `Shape`."""
-        return Messages([self._topic], [self._scan.text(columns, origin)], self.shows_all)
+        return Messages([self._topic], [self._scan.text(columns, origin, overdue)], self.shows_all)
 
 
 class ScanText:
@@ -170,7 +175,7 @@ class ScanText:
                                            for name, tag in zip(names, group.tags, strict=True)], object)  # fmt: skip
         self._texts = _Texts(group.tags)
 
-    def text(self, columns: Iterable[Column], origin: BlockOrigin) -> bytes:
+    def text(self, columns: Iterable[Column], origin: BlockOrigin, overdue: Mask | None = None) -> bytes:
         """The object, of these values that one block brought."""
         values: list[bytes] = []
         codes: dict[str, list[bytes]] = {"bad": []}
@@ -188,6 +193,7 @@ class ScanText:
             if self._unit_members is not None:
                 more.setdefault("u", []).extend(filter(None, self._unit_members[column.tags].tolist()))
                 more.setdefault("x", []).extend(names[at] + text for at, text in self._texts.of(column, said))
+            more.setdefault("cal", []).extend(names[at] + _OVERDUE for at in _places(column, overdue))
             is_marked |= not column.data_type.is_known
         parts = [self._begin + b'"t":' + time_text(origin.utc_ns), _origin_text(origin), b'"values":' + _object(values)]
         parts += [b'"%b":%b' % (word.encode(), _object(tags)) for word, tags in codes.items()]
@@ -195,6 +201,12 @@ class ScanText:
         if is_marked:
             parts.append(b'"unknown":true')
         return b",".join(parts) + b"}"
+
+
+def _places(column: Column, mask: Mask | None) -> Sequence[int]:
+    """The positions in a column of the tags of a mask."""
+    found: list[int] = [] if mask is None else mask[column.tags].nonzero()[0].tolist()
+    return found
 
 
 class _Texts:

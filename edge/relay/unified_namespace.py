@@ -5,6 +5,7 @@ A view is never evidence: `src` names the record in the archive that a value cam
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -15,8 +16,10 @@ from edge.model import NO_TIME, Catalogue, CatalogueGroup, SampleBlock, Times, s
 from edge.mqtt.codec import encode_text
 from edge.relay.archive import RecordLocation
 from edge.relay.json_columns import Units
+from edge.relay.overdue import KnownCalibrations, OverdueTags
 from edge.relay.reading_columns import BAD, Column, block_time, turns_of
 from edge.relay.shapes import BlockOrigin, DeviceShape, Messages, Shape, ShapeName, TagShape
+from edge.seal import Calibrations
 
 _BLOCK_BITS = 17  # More blocks than a payload has items.
 _NOT_IN_A_LEVEL = {ord(character): f"%{ord(character):02X}" for character in ["/", "+", "#", "%", *map(chr, range(32))]}
@@ -62,6 +65,7 @@ class UnifiedNamespace:
         self._prefix, self._shape, self._is_retained = prefix, shape, is_retained
         self._shown = _Shown(shown_ns or {})
         self._groups: dict[tuple[bytes, int], _Group] = {}
+        self._calibrations: defaultdict[str, KnownCalibrations] = defaultdict(KnownCalibrations)
         self._pending: dict[_Group, None] = {}
 
     def messages(
@@ -72,6 +76,19 @@ class UnifiedNamespace:
         yield from group.about()
         for changed in group.show(block, origin):
             yield group.messages(changed, origin)
+
+    def learn(self, calibrations: Calibrations, location: RecordLocation) -> None:
+        """Know the calibrations of a gateway: values that are shown from now on say whether theirs was overdue."""
+        self._calibrations[calibrations.path].learn(calibrations, location)
+
+    def learned(self) -> list[RecordLocation]:
+        """Where the calibrations are on record."""
+        return [location for each in self._calibrations.values() for location in each.locations.values()]
+
+    def forget(self, gateway: str, day: str) -> None:
+        """Forget the locations in one file."""
+        for each in self._calibrations.values():
+            each.forget(gateway, day)
 
     def take(self, digest: bytes, catalogue: Catalogue, block: SampleBlock, origin: BlockOrigin) -> int:
         """Show a block later: returns how many values were replaced that were to be shown later too."""
@@ -127,7 +144,8 @@ class UnifiedNamespace:
                 topic = f"{root}/{described.name.translate(_NOT_IN_A_LEVEL)}"
                 shape = DeviceShape(topic, described, units, is_retained=self._is_retained)
             slots = self._shown.slots_of(topics)
-            group = _Group(described, units, shape, self._shown, slots, len(self._groups) + 1)
+            overdue = OverdueTags(described, self._calibrations[catalogue.path])
+            group = _Group(described, units, shape, self._shown, slots, len(self._groups) + 1, overdue)
             self._groups[digest, number] = group
         return group
 
@@ -184,10 +202,11 @@ class _Group:
     """
 
     def __init__(
-        self, group: CatalogueGroup, units: Units, shape: Shape, shown: _Shown, slots: NDArray[np.intp], number: int
-    ) -> None:
+        self, group: CatalogueGroup, units: Units, shape: Shape, shown: _Shown, slots: NDArray[np.intp], number: int,
+        overdue: OverdueTags,
+    ) -> None:  # fmt: skip
         count = len(group.tags)
-        self._units, self._shape = units, shape
+        self._units, self._shape, self._overdue = units, shape, overdue
         self._shown, self.slots, self._number = shown, slots, number
         self._layout = group.layout
         self._scaled, self._scales = group.scales
@@ -224,7 +243,8 @@ class _Group:
 
     def messages(self, tags: NDArray[np.bool_], origin: BlockOrigin) -> Messages:
         """The messages of the tags in a mask, whose values came with one block."""
-        return self._shape.messages(self._columns(None if self._shape.shows_all or tags.all() else tags), origin)
+        columns = self._columns(None if self._shape.shows_all or tags.all() else tags)
+        return self._shape.messages(columns, origin, self._overdue.at(origin.utc_ns))
 
     def take_all(self) -> None:
         """Show everything again later, and what is published before."""

@@ -17,10 +17,23 @@ from edge.relay.removals import RefusedStatement, apply_statements
 from edge.report.clock import ClockStates
 from edge.report.facts import FileAnswer, RefusedAnswer
 from edge.report.readings import Readings
-from edge.seal import CataloguePart, ConfigChange, Data, Epoch, Event, Gap, KeyChange, Loss, Stop, TimeChange
+from edge.seal import (
+    Calibrations,
+    CataloguePart,
+    ConfigChange,
+    Data,
+    Epoch,
+    Event,
+    Gap,
+    KeyChange,
+    Loss,
+    Stop,
+    TimeChange,
+)
 from edge.seal.record import ISSUER_PREFIX
 from edge.sentences import Happening, TimeText, stretch_of, utc_text
 from edge.verify import Coverage, Judgement, Report, Trust, Verdict, Verifier
+from edge.verify.calibrations import CalibrationHistory
 from edge.verify.chain_state import stated_ns
 from edge.verify.logbook import Logbook, Noted, Place
 from edge.verify.verdicts import REFUSED
@@ -89,6 +102,7 @@ class GatewayRecords:
         self._window = window
         self.readings = Readings(window)
         self.clock = ClockStates()
+        self.calibrations = CalibrationHistory()
         self.places: defaultdict[str, _Places] = defaultdict(_Places)
         self.held_from_ns: int | None = None
         self.held_to_ns: int | None = None
@@ -107,6 +121,8 @@ class GatewayRecords:
             self._note_data(content, span, len(payload or b""))
         elif isinstance(content, CataloguePart):
             self.readings.note_catalogue(content)
+        elif isinstance(content, Calibrations):
+            self.calibrations.note((judgement.epoch, judgement.seq), content)
         elif content is not None and not isinstance(content, Gap) and (stated := stated_ns(content)) is not None:
             span = stated, stated
         places = self.places[judgement.epoch.hex()]
@@ -131,6 +147,7 @@ class GatewayRecords:
         place = Place(judgement.issuer, judgement.epoch, judgement.seq)
         self.inside = [each for each in self.inside if each.place != place]
         self.near = {key: each for key, each in self.near.items() if each.place != place}
+        self.calibrations.withdraw((judgement.epoch, judgement.seq))
         self.withdrawn += 1
 
     def _is_about_range(self, content: object) -> bool:

@@ -151,6 +151,32 @@ class QualityAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InstrumentAnswer:
+    """The instrument behind a tag, and its calibration, which readings of the range had."""
+
+    device: str
+    tag: str
+    instrument: str
+    serial: str
+    certificate: str
+    calibrated: str | None
+    """Day of the calibration, such as 2026-03-31."""
+    due: str | None
+    """The last day for which it is valid."""
+    tolerance: str
+    from_ns: int
+    """When the tag was read first and last with this calibration, in the range."""
+    to_ns: int
+    overdue_from_ns: int | None
+    """The first time in the range at which it was read although the calibration was overdue."""
+
+    @property
+    def name(self) -> str:
+        """What people call the instrument: its id, or its tag where it has none."""
+        return self.instrument or f"{self.device}/{self.tag}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeAnswer:
     """A change of configuration or keys, or a start or stop."""
 
@@ -225,6 +251,8 @@ class GatewayAnswer:
     devices: tuple[DeviceAnswer, ...]
     tags: tuple[TagAnswer, ...] | None
     """None unless asked for."""
+    instruments: tuple[InstrumentAnswer, ...] = ()
+    """Overdue ones first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

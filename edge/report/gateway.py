@@ -18,6 +18,7 @@ from edge.report.facts import (
     DeviceAnswer,
     GapAnswer,
     GatewayAnswer,
+    InstrumentAnswer,
     MissingAnswer,
     QualityAnswer,
     RefusedAnswer,
@@ -28,12 +29,13 @@ from edge.report.facts import (
 )
 from edge.report.gaps import DeclaredGap, GroupName, Spans, declared, end_of
 from edge.report.readings import TagReadings
-from edge.seal import ConfigChange, Epoch, Event, Gap, Loss, Stop, TimeChange
+from edge.seal import ConfigChange, Epoch, Event, Gap, Loss, Stop, TimeChange, day_text
 from edge.seal.cbor import I64
 from edge.seal.record import ISSUER_PREFIX
 from edge.sentences import correction_text, stretch_of
 from edge.units import counted, format_duration
 from edge.verify import EpochReport, RangeVerdict, Report, Verdict
+from edge.verify.calibrations import CalibrationSpan
 from edge.verify.logbook import Noted
 
 HEADINGS: dict[Result, str] = {
@@ -88,7 +90,7 @@ class GatewayAnswers:
             held_from_ns=self._records.held_from_ns, held_to_ns=self._records.held_to_ns,
             unaltered=unaltered, complete=complete, clock=self._clock(), quality=self._quality(),
             changes=tuple(self._changes()), key_changes=self._records.key_changes, continues=self._continues(),
-            devices=tuple(self._devices(complete)), tags=self._tag_answers(),
+            devices=tuple(self._devices(complete)), tags=self._tag_answers(), instruments=self._instruments(),
         )  # fmt: skip
 
     @cached_property
@@ -293,6 +295,15 @@ class GatewayAnswers:
             for each in self._tags.values() if self._with_tags(each.device, each.tag.name)
         )  # fmt: skip
 
+    # Instruments
+
+    def _instruments(self) -> tuple[InstrumentAnswer, ...]:
+        history = self._records.calibrations
+        named = [(tag, span) for key, tag in self._tags.items() for span in history.of(*key)]
+        found = [each for tag, span in named if (each := _instrument(tag, span)) is not None]
+        found.sort(key=lambda each: (each.overdue_from_ns is None, each.name, each.device, each.tag, each.from_ns))
+        return tuple(found)
+
     # Changes, and what is before and after
 
     def _changes(self) -> Iterator[ChangeAnswer]:
@@ -408,3 +419,22 @@ class GatewayAnswers:
             found.append(f"{text[0].upper()}{text[1:]}." if text.startswith("no device") else f"{text}.")
         found += [f"{each[0].upper()}{each[1:]}." for each in complete.shortfalls]
         return found
+
+
+def _instrument(tag: TagReadings, span: CalibrationSpan) -> InstrumentAnswer | None:
+    """The calibration, where the tag was read with it."""
+    read = tag.read_between(span.from_ns, span.to_ns)
+    if read is None:
+        return None
+    overdue = None if span.overdue_ns is None else tag.read_between(*span.overdue_ns)
+    had = span.calibration
+    return InstrumentAnswer(
+        device=had.device, tag=had.tag, instrument=had.instrument, serial=had.serial, certificate=had.certificate,
+        calibrated=day_or_none(had.calibrated), due=day_or_none(had.due), tolerance=had.tolerance,
+        from_ns=read[0], to_ns=read[1], overdue_from_ns=None if overdue is None else overdue[0],
+    )  # fmt: skip
+
+
+def day_or_none(day: int | None) -> str | None:
+    """A day as people write it, where it is said."""
+    return None if day is None else day_text(day)

@@ -81,6 +81,7 @@ def _gateway(gateway: GatewayAnswer, report: RangeReport, times: Times) -> Itera
         yield "</tbody></table>"
         yield from _plots(gateway, times)
         yield from _devices(gateway)
+        yield from _instruments(gateway)
     if gateway.tags is not None:
         yield from _tags(gateway.tags, times)
     yield "</section>"
@@ -89,6 +90,7 @@ def _gateway(gateway: GatewayAnswer, report: RangeReport, times: Times) -> Itera
 _QUESTIONS = {
     "unaltered": "Is every record as the gateway signed it?", "complete": "Is all data of the range here?",
     "clock": "Is it known how far the times may be off?", "quality": "How good are the values?",
+    "instruments": "Was every instrument within its calibration?",
     "changes": "What was changed on the gateway?", "continues": "Are the records before and after it held?",
 }  # fmt: skip
 
@@ -129,6 +131,17 @@ def _devices(gateway: GatewayAnswer) -> Iterator[str]:
         ("Device", "Tags", "Readings due", "Readings received"),
         ((each.device, f"{each.tags:,}", f"{each.due:,}" if each.due else "on change", f"{each.received:,}")
          for each in gateway.devices), numbers=(1, 2, 3),
+    )  # fmt: skip
+
+
+def _instruments(gateway: GatewayAnswer) -> Iterator[str]:
+    if not gateway.instruments:
+        return
+    yield "<h3>Instruments</h3>"
+    yield from table(
+        ("Instrument", "Device", "Tag", "Serial", "Certificate", "Calibrated", "Due", "Tolerance", "Overdue"),
+        ((each.name, each.device, each.tag, each.serial, each.certificate, each.calibrated or "-", each.due or "-",
+          each.tolerance, "no" if each.overdue_from_ns is None else "yes") for each in gateway.instruments),
     )  # fmt: skip
 
 

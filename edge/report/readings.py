@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, Quality, SampleBlock, quality_of, status_codes
 from edge.seal import CataloguePart, Data, Malformed, join_catalogue
+from edge.seal.calibrations import DAY_NS
 from edge.seal.data import NOTIFICATION
 from edge.verify.window import Window
 
@@ -33,6 +34,7 @@ class _Group:
     def __init__(self, group: CatalogueGroup) -> None:
         self.group = group
         self.scans = 0
+        self.days: dict[int, tuple[int, int]] = {}  # When it was read first and last on each day since 1970, UTC.
         self.codes: dict[int, _Counts] = {}  # How often each tag had a status that is not good.
         self._first_ns = self._last_ns = _NEVER  # Of scans in which no tag was bad.
         self._firsts: _Counts | None = None
@@ -49,6 +51,11 @@ class _Group:
         """How many readings of each tag are on record."""
         counts = np.full(len(self.group.tags), self.scans, np.int64)
         return counts if self._received is None else counts + self._received
+
+    def note_time(self, at_ns: int) -> None:
+        """Count when it was read."""
+        first, last = self.days.get(day := at_ns // DAY_NS, (at_ns, at_ns))
+        self.days[day] = min(first, at_ns), max(last, at_ns)
 
     def note_scan(self, at_ns: int, status: Sequence[Sequence[int]]) -> None:
         """Count a scan: of tags that are not in `status` the value is good."""
@@ -116,6 +123,13 @@ class TagReadings:
     codes: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     first_ns: int | None = None
     last_ns: int | None = None
+    days: list[dict[int, tuple[int, int]]] = field(default_factory=list)
+
+    def read_between(self, from_ns: int, to_ns: int) -> tuple[int, int] | None:
+        """When its scan group was read first and last from a time on and before another one, by whole days."""
+        spans = [(max(first, from_ns), min(last, to_ns)) for days in self.days for first, last in days.values()
+                 if first < to_ns and last >= from_ns]  # fmt: skip
+        return (min(first for first, _ in spans), max(last for _, last in spans)) if spans else None
 
     def of(self, quality: Quality) -> int:
         """How many readings have a quality."""
@@ -198,6 +212,7 @@ class Readings:
             group = self._groups.get(key)
             if group is None:
                 group = self._groups[key] = _Group(catalogue.groups[wire[1]])
+            group.note_time(at_ns)
             if wire[0] == NOTIFICATION:
                 group.note_notification(at_ns, blocks[number])
             else:
@@ -254,6 +269,7 @@ class Readings:
         for number, tag in enumerate(counted.group.tags):
             each = found.setdefault((counted.group.device, tag.name), TagReadings(counted.group.device, tag))
             each.received += int(received[number])
+            each.days.append(counted.days)
             if counted.is_subscribed:
                 each.due = None
             for code, counts in codes.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edge.report.facts import GapAnswer, GatewayAnswer, MissingAnswer, QualityAnswer
+from edge.report.facts import GapAnswer, GatewayAnswer, InstrumentAnswer, MissingAnswer, QualityAnswer
 from edge.report.gateway import are
 from edge.report.times import Times
 from edge.units import counted, format_duration
@@ -52,6 +52,7 @@ def rows(gateway: GatewayAnswer, times: Times, *, is_short: bool = True) -> list
         Row(name="quality", lines=tuple(_quality(gateway.quality, 3 if is_short else 20)),
             meaning="A reading is one tag read once. Good readings can be used, uncertain ones with care, bad ones "
                     "have no value. Bad data is marked BAD by the gateway, and never repaired."),
+        *_instrument_rows(gateway.instruments, times, limit),
         Row(name="changes", lines=tuple(_changes(gateway, times, limit)),
             meaning="What was done to the gateway: another configuration, another key, starts and stops."),
         Row(name="continues", lines=(("", f"before: {_held(gateway.continues.is_before, gateway.continues.before)}"),
@@ -59,6 +60,29 @@ def rows(gateway: GatewayAnswer, times: Times, *, is_short: bool = True) -> list
             meaning="The records just before and just after the range fix its place in the chain: where both are held, "
                     "nothing was cut off at its ends."),
     ]  # fmt: skip
+
+
+def _instrument_rows(instruments: Sequence[InstrumentAnswer], times: Times, limit: int) -> Iterator[Row]:
+    """One row, where the configuration names instruments."""
+    if not instruments:
+        return
+    overdue = sum(each.overdue_from_ns is not None for each in instruments)
+    lines = [("" if each.overdue_from_ns is None else "overdue", _instrument(each, times)) for each in instruments]
+    yield Row(
+        name="instruments", answer=_yes(not overdue), lines=tuple(_few(lines, limit, "calibration")),
+        meaning="Each reading has the calibration that its instrument had at its time, as the configuration said then. "
+                "No means that some were read after the last valid day of it, which does not make their values bad.",
+    )  # fmt: skip
+
+
+def _instrument(each: InstrumentAnswer, times: Times) -> str:
+    place = f"{each.device}/{each.tag}"
+    parts = [each.name if each.name == place else f"{each.name} ({place})"]
+    parts.append(f"certificate {each.certificate}" if each.certificate else "no certificate")
+    parts.append(f"due {each.due}" if each.due else "no due day")
+    if each.overdue_from_ns is not None:
+        parts.append(f"read overdue {times.span(each.overdue_from_ns, each.to_ns)}")
+    return ", ".join(parts)
 
 
 def _yes(is_fine: bool) -> str:

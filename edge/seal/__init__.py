@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from edge.seal.calibrations import Calibration, Calibrations, day_text
 from edge.seal.catalogue import (
     CataloguePart,
     EncodedCatalogue,
     Identities,
     KnownDevice,
     catalogue_digest,
+    encode_calibrations,
     encode_identities,
     join_catalogue,
 )
@@ -57,6 +59,8 @@ from edge.seal.record import (
 __all__ = [
     "MAX_RECORD_BYTES",
     "BufferState",
+    "Calibration",
+    "Calibrations",
     "CataloguePart",
     "Chain",
     "ChainRules",
@@ -96,9 +100,11 @@ __all__ = [
     "Unknown",
     "catalogue_digest",
     "create_identity",
+    "day_text",
     "decode",
     "decode_frame",
     "encode",
+    "encode_calibrations",
     "encode_data",
     "encode_identities",
     "issuer_of",

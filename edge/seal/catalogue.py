@@ -19,6 +19,7 @@ from edge.model import (
     TimeKind,
 )  # fmt: skip
 from edge.seal import cbor
+from edge.seal.calibrations import Calibrations, calibrations_in
 from edge.seal.cbor import I64, Unknown, as_array, as_bytes, as_elements, as_fields, as_float, as_int, as_text, optional
 from edge.seal.record import Malformed, RecordType
 
@@ -256,22 +257,32 @@ class Identities:
 
 def encode_identities(digest: bytes, path: str, devices: Iterable[KnownDevice]) -> list[bytes]:
     """The payloads of identities that are `bounded`, each of which fits into a record."""
-    return [cbor.encode({1: digest, 2: 0, 3: 0, 4: [], 5: path, 6: entries}) for entries in _split_devices(devices)]
+    entries = map(_device_to_cbor, devices)
+    return [cbor.encode({1: digest, 2: 0, 3: 0, 4: [], 5: path, 6: part}) for part in _parts_of(entries)]
 
 
-def _split_devices(devices: Iterable[KnownDevice]) -> Iterable[list[list[Any]]]:
-    entries: list[list[Any]] = []
+def encode_calibrations(calibrations: Calibrations) -> list[bytes]:
+    """The payloads of calibrations, each of which fits into a record.
+
+    They travel with a catalogue of no group: to a reader that does not know them it is a catalogue like any other.
+    """
+    digest = _digest(calibrations.path, [])
+    entries = (list(each) for each in calibrations.entries)
+    return [cbor.encode({1: digest, 2: 0, 3: 1, 4: [], 5: calibrations.path, 7: part}) for part in _parts_of(entries)]
+
+
+def _parts_of(entries: Iterable[list[Any]]) -> Iterator[list[list[Any]]]:
+    part: list[list[Any]] = []
     size_bytes = 0
-    for known in devices:
-        entry = _device_to_cbor(known)
+    for entry in entries:
         entry_bytes = len(cbor.encode(entry))
-        if entries and size_bytes + entry_bytes > PART_BYTES:
-            yield entries
-            entries, size_bytes = [], 0
-        entries.append(entry)
+        if part and size_bytes + entry_bytes > PART_BYTES:
+            yield part
+            part, size_bytes = [], 0
+        part.append(entry)
         size_bytes += entry_bytes
-    if entries:
-        yield entries
+    if part:
+        yield part
 
 
 def _device_to_cbor(known: KnownDevice) -> list[Any]:
@@ -279,10 +290,10 @@ def _device_to_cbor(known: KnownDevice) -> list[Any]:
     return [known.device, *identity.texts.values(), dict(identity.more), known.since_ns]
 
 
-def catalog_from_cbor(value: object, unknown: Unknown) -> CataloguePart | Identities:
+def catalog_from_cbor(value: object, unknown: Unknown) -> CataloguePart | Identities | Calibrations:
     """The content of any CATALOG record. Raises Malformed."""
     if type(value) is not dict or 6 not in value:
-        return _part_from_cbor(value, unknown)
+        return _without_devices(value, unknown)
     f = as_fields(value, 6, unknown)
     if (as_int(f[2]), as_int(f[3]), as_array(f[4])) != (0, 0, []):
         raise Malformed("identities are no part of a catalogue, and hold no group")
@@ -290,6 +301,13 @@ def catalog_from_cbor(value: object, unknown: Unknown) -> CataloguePart | Identi
     if not devices:
         raise Malformed("identities of no device")
     return Identities(as_bytes(f[1], 8), as_text(f[5]), devices)
+
+
+def _without_devices(value: object, unknown: Unknown) -> CataloguePart | Calibrations:
+    """A part of a catalogue, or calibrations; those of another form are content of a part that is not known."""
+    part = _part_from_cbor(value, unknown)
+    entries = () if part.groups else calibrations_in(value, unknown)
+    return Calibrations(part.path, entries) if entries else part
 
 
 def _device_from_cbor(value: object, unknown: Unknown) -> KnownDevice:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import zstandard
 
 from edge.seal import cbor
+from edge.seal.calibrations import Calibrations
 from edge.seal.catalogue import CataloguePart, Identities, catalog_from_cbor
 from edge.seal.cbor import U64, Unknown
 from edge.seal.cose import Envelope
@@ -27,7 +28,7 @@ class LaterContent:
     members: Mapping[int, object]
 
 
-Payload = Sealable | Data | CataloguePart | Identities | LaterContent
+Payload = Sealable | Data | CataloguePart | Identities | Calibrations | LaterContent
 
 
 def encode(payload: Sealable) -> bytes:

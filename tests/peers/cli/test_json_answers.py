@@ -96,6 +96,8 @@ CASES: list[tuple[str, str, int]] = [
     ("export", "FOLDER/archive --trust KEY --to 2100-01-01T00:00Z -o new.csv", 1),
     ("export", "ALTERED --trust KEY --wide -o altered.jsonl", 1),
     ("export", "FOLDER/archive --trust KEY -o new.txt", 2),
+    ("impact", "FOLDER/archive --trust KEY --instrument TT-101 --to 2100-01-01T00:00Z", 1),
+    ("impact", "FOLDER/archive --trust KEY --instrument TT-100", 2),
     ("media write", "FOLDER/gateway/buffer usb", 0),
     ("media write", "FOLDER/archive usb", 2),
     ("media read", "usb new --trust KEY", 0),

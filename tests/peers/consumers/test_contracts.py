@@ -14,11 +14,12 @@ import pytest
 from click.testing import CliRunner
 
 from edge.cli import cli
+from edge.relay.archive import RecordLocation
 from edge.relay.shapes import BlockOrigin, ShapeName
 from edge.relay.sinks.sink import Parcel
 from edge.relay.sinks.stream_messages import StreamMessages, withdrawn
 from edge.relay.unified_namespace import UnifiedNamespace
-from edge.seal import Data, EncodedCatalogue, Gap, RecordType, encode
+from edge.seal import Calibration, Calibrations, Data, EncodedCatalogue, Gap, RecordType, encode
 from edge.seal.codec import Payload
 from edge.verify import Verdict
 from tests.edge.report.conftest import CATALOGUE as PLANT
@@ -107,6 +108,8 @@ def test_files_have_the_columns_of_the_page(site: Site) -> None:
 def messages(shape: ShapeName) -> list[dict[str, Any]]:
     """What is published of blocks that have everything which a value can have."""
     view = UnifiedNamespace("plant", shape=shape)
+    mass = Calibration(CATALOGUE.groups[0].device, "mass", due=0, since_ns=UTC_NS + 3)
+    view.learn(Calibrations(CATALOGUE.path, (mass,)), RecordLocation("line-4", "2023-11-14", 0, 1))
     digest = EncodedCatalogue.of(CATALOGUE).digest
     speed = 1
     found = []

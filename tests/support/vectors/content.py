@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from tests.support.vectors.wire import EPOCH, Case, Chain, Key, Kind, Tag
+from tests.support.vectors.wire import EPOCH, Case, Chain, Key, Kind, Tag, cbor
 
 BOOT_NS = 1000
 UTC_NS = 17 * 10**17  # 2023-11-14, 22:13:20 UTC
@@ -75,6 +76,16 @@ def catalog(*tags: object) -> Members:
 def devices(*entries: object) -> Members:
     """The payload of a CATALOG of devices."""
     return {1: DIGEST, 2: 0, 3: 0, 4: [], 5: "plant/line-4", 6: list(entries or [DEVICE])}
+
+
+CALIBRATED = ["plc-1", "temperature", "TT-101", "S-77", "C-2026/17", 20_543, 20_908, "0.5 Cel", UTC_NS]
+
+
+def calibrations(*entries: object) -> Members:
+    """The payload of a CATALOG of calibrations."""
+    path = "plant/line-4"
+    digest = hashlib.sha256(cbor([path, []])).digest()[:8]
+    return {1: digest, 2: 0, 3: 1, 4: [], 5: path, 7: list(entries or [CALIBRATED])}
 
 
 LOST: Members = {1: 1, 2: 2, 3: UTC_NS, 4: UTC_NS + 1, 5: 2, 6: 8, 7: 1, 8: b""}

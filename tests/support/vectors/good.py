@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.support.vectors.content import (
     BLOCK,
+    CALIBRATED,
     CHANGE,
     CLOCK,
     CLOSED,
@@ -27,6 +28,7 @@ from tests.support.vectors.content import (
     TQ,
     UTC_NS,
     begin,
+    calibrations,
     case,
     catalog,
     checkpoint,
@@ -78,6 +80,10 @@ def cases() -> Iterator[Case]:
     yield goods("good/devices", "CATALOG that say who devices are, one with the most texts and the longest.", CATALOG, [
         devices(), devices(DEVICE, ["plc-2", *[""] * 4, {}, -1]),
         devices([*DEVICE[:5], {f"{number}": "ü" * 200 * (number == 1) for number in range(32)}, UTC_NS])])  # fmt: skip
+    yield goods("good/calibrations", "CATALOG that say how instruments are calibrated, one with little of it and none.",
+                CATALOG, [calibrations(),
+                          calibrations(CALIBRATED, ["plc-1", "p", "", "", "C", None, None, "", 0],
+                                       ["plc-1", "q", "", "", "", None, None, "", -1])])  # fmt: skip
     yield from _events(line)
     yield good("good/loss", "Records that were lost.", line.make(LOSS, LOST))
     yield good("good/loss-unknown-times", "A LOSS of which times and readings are not known.",

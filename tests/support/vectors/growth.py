@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.support.vectors.content import (
     BLOCK,
+    CALIBRATED,
     CHANGE,
     CLOCK,
     CLOSED,
@@ -29,6 +30,7 @@ from tests.support.vectors.content import (
     bad,
     bads,
     begin,
+    calibrations,
     case,
     catalog,
     checkpoint,
@@ -98,6 +100,11 @@ def _members(line: Chain) -> Iterator[Case]:
         yield goods(f"growth/members-{slug}", f"{kind[1]} with a further member, and with two of great numbers.",
                     kind, [{**members, number: 0}, {**members, **MORE}], unknown=2,
                     tail=CLOSED if kind == STOP else OPEN)  # fmt: skip
+    forms: list[Any] = [[], {1: 0}, [CALIBRATED[:8]], [[*CALIBRATED[:5], "x", 1, "", 0]], [[*CALIBRATED, "laboratory"]]]
+    yield goods("growth/members-of-calibrations", "Calibrations in forms that a version which knows them does not "
+                "know, with a tenth element, and beside a group.", CATALOG,
+                [*({**calibrations(), 7: each} for each in forms), {**catalog(), 7: [CALIBRATED]}],
+                unknown=6)  # fmt: skip
     yield case("growth/members-EPOCH", "An EPOCH with further members.",
                begin(m12=0, m1000=["x", {1: 0}]).records, "A", unknown=1, wholly=True)  # fmt: skip
     chain = begin()
