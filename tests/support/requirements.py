@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -46,18 +47,14 @@ def marked_tests() -> dict[str, list[Test]]:
         if "mark.requirement(" not in text:
             continue
         body = ast.parse(text).body
-        of_all = [one for node in body if _assigns_marks(node) for one in _ids([node])]
+        named = {ast.unparse(node.targets[0]): [*_ids([node])] for node in body if isinstance(node, ast.Assign)}
         for node in body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                for one in dict.fromkeys([*of_all, *_ids(node.decorator_list)]):
+                names = ("pytestmark", *map(ast.unparse, node.decorator_list))
+                ids = [*_ids(node.decorator_list), *chain.from_iterable(named.get(name, ()) for name in names)]
+                for one in dict.fromkeys(ids):
                     found.setdefault(one, []).append((path.relative_to(ROOT).as_posix(), node.name))
     return found
-
-
-def _assigns_marks(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Assign) and any(
-        isinstance(to, ast.Name) and to.id == "pytestmark" for to in node.targets
-    )
 
 
 def _ids(nodes: Iterable[ast.AST]) -> Iterator[str]:
