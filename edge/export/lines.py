@@ -14,7 +14,7 @@ import orjson
 
 from edge.export.values import WIDE, Groups, column_name
 from edge.model import NO_TIME, Vector, name_of, quality_of
-from edge.relay.reading_columns import BAD, SourcedBlock
+from edge.relay.reading_columns import BAD, SourcedBlock, contexts_of
 from edge.relay.shown_values import LONG, QUALITY_WORDS, GroupValues, Shown
 
 _QUOTED = re.compile(r'[",\r\n]')
@@ -173,8 +173,11 @@ def _begin(dialect: _Dialect, found: SourcedBlock) -> bytes:
 
 def _end(dialect: _Dialect, found: SourcedBlock, *, is_later: bool) -> bytes:
     values = (True if is_later or found.is_unknown else None, found.verdict, found.epoch, found.seq,
-              found.readings.number, found.readings.row)  # fmt: skip
-    return b"".join(dialect.field(*each) for each in zip(LONG[-6:], map(_plain, values), strict=True)) + dialect.end
+              found.readings.number, found.readings.row, *contexts_of(found.readings.block))  # fmt: skip
+    return (
+        b"".join(dialect.field(*each) for each in zip(LONG[-len(values) :], map(_plain, values), strict=True))
+        + dialect.end
+    )
 
 
 def _plain(value: str | int | None) -> str | int | None:

@@ -25,9 +25,8 @@ _BATCH_ROWS, _BATCH_TEXT = 300_000, 16 * 2**20
 _FORMAT = "FORMAT parquet, COMPRESSION zstd"
 _LINE_BYTES = 8_000_000  # A record has a megabyte at most; duckdb reads sixteen lines at once.
 _TIMES = ("time", "corrected_time", "source_time")
-_KINDS = dict.fromkeys(("bound_ns", "corrected_bound_ns", "seq", "block", "row"), "BIGINT") | {
-    "value": "DOUBLE", "unknown": "BOOLEAN",
-}  # fmt: skip
+_NUMBERS = "bound_ns", "corrected_bound_ns", "seq", "block", "row", "context", "context_before"
+_KINDS = dict.fromkeys(_NUMBERS, "BIGINT") | {"value": "DOUBLE", "unknown": "BOOLEAN"}
 
 
 def write_long(file: Path, blocks: Iterable[SourcedBlock], tables: ValueTables) -> int:

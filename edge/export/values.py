@@ -9,7 +9,7 @@ from edge.relay.reading_columns import SourcedBlock
 from edge.relay.shown_values import GroupValues, Wanted
 
 WIDE = ("time", "corrected_time", "bound_ns", "corrected_bound_ns", "gateway", "device", "not_good", "unknown",
-        "verdict", "epoch", "seq", "block", "row")  # fmt: skip
+        "verdict", "epoch", "seq", "block", "row", "context", "context_before")  # fmt: skip
 """The columns of an export with a column for each tag, which stand between `device` and `not_good`."""
 
 

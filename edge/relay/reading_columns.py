@@ -121,6 +121,14 @@ def block_time(block: SampleBlock, utc_ns: int, boot_ns: int, quality: TimeQuali
     return BlockTime(utc_ns + at_ns - boot_ns, at_ns, half_width_ns, quality.bound_at(at_ns))
 
 
+def contexts_of(block: SampleBlock) -> tuple[int | None, int | None]:
+    """The number of the context that a block ended in, and of the one before where it changed, or may have, meanwhile.
+
+    0 is a context that is not known; None is none.
+    """
+    return (None, None) if not block.context else (block.context[-1], [None, *block.context][-2])
+
+
 def readings_of(data: Data, catalogue: Catalogue) -> Iterator[BlockReadings]:
     """The readings of a record, block by block; `catalogue` is the one that it names. Raises Malformed.
 

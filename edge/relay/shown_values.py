@@ -14,7 +14,7 @@ from edge.relay.reading_columns import Column
 
 LONG = ("time", "corrected_time", "bound_ns", "corrected_bound_ns", "gateway", "device", "tag", "value", "value_text",
         "label", "unit", "type", "quality", "status", "source_time", "unknown", "verdict", "epoch", "seq", "block",
-        "row")  # fmt: skip
+        "row", "context", "context_before")  # fmt: skip
 """The columns of a file with a row for each value."""
 
 QUALITY_WORDS = {Quality.GOOD: "good", Quality.UNCERTAIN: "uncertain", Quality.BAD: "bad"}

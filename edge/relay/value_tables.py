@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge.model import NO_TIME, CatalogueGroup, DataType, Vector, name_of, quality_of
 from edge.relay.json_columns import shortest
-from edge.relay.reading_columns import BAD, BlockReadings, Column, SourcedBlock
+from edge.relay.reading_columns import BAD, BlockReadings, Column, SourcedBlock, contexts_of
 from edge.relay.shown_values import QUALITY_WORDS, GroupValues, Shown, Wanted
 from edge.relay.sql_text import quoted
 
@@ -33,6 +33,7 @@ _COLUMNS = {
     "label": "x.label::VARCHAR", "unit": "t.unit", "type": "t.type", "quality": "s.quality", "status": "s.words",
     "source_time": "r.source_time", "unknown": "nullif(b.is_unknown OR t.is_later, false)", "verdict": "b.verdict",
     "epoch": "b.epoch", "seq": "b.seq", "block": "b.number", "row": 'b."row"',
+    "context": f"nullif(b.context, {_NONE})", "context_before": f"nullif(b.context_before, {_NONE})",
 }  # fmt: skip
 """What a column of an export is made of; NaN is a value, though duckdb reads it as NULL."""
 
@@ -86,7 +87,7 @@ class ValueTables:
         for each in blocks:  # Their values are not kept.
             it = each.readings
             self._blocks.append((each.gateway, each.epoch, each.verdict, each.is_unknown, each.corrected, it.time,
-                                 each.seq, it.number, it.row))  # fmt: skip
+                                 each.seq, it.number, it.row, *contexts_of(it.block)))  # fmt: skip
         return self._batch(pieces) if pieces else None
 
     def _group(self, key: tuple[bytes, int], group: CatalogueGroup) -> tuple[GroupValues, int]:
@@ -126,8 +127,8 @@ class ValueTables:
 
     def _common(self) -> dict[str, Table]:
         """The tables that all rows refer to."""
-        gateway, epoch, verdict, is_unknown, corrected, times, seq, number, row = (
-            [block[at] for block in self._blocks] for at in range(9)
+        gateway, epoch, verdict, is_unknown, corrected, times, seq, number, row, context, before = (
+            [block[at] for block in self._blocks] for at in range(11)
         )
         device, name, unit, kind, is_later = ([tag[at] for tag in self._tags] for at in range(5))
         codes = sorted(self._codes)
@@ -143,7 +144,8 @@ class ValueTables:
                 "corrected_time": np.array([_NAT if each is None else each.utc_ns for each in corrected], "M8[ns]"),
                 "corrected_bound_ns": _bounds(each and each.uncertainty_ns for each in corrected),
                 "is_unknown": np.array(is_unknown, np.bool_), "seq": np.array(seq, np.int64),
-                "number": np.array(number, np.int64), "row": np.array(row, np.int64), "gateway": _words(gateway),
+                "number": np.array(number, np.int64), "row": np.array(row, np.int64),
+                "context": _bounds(context), "context_before": _bounds(before), "gateway": _words(gateway),
                 "epoch": _words(epoch), "verdict": _words(verdict),
             },
             "statuses": {"status": np.array(codes, np.uint32), "words": _words(map(name_of, codes)),

@@ -265,7 +265,9 @@ def is_day(text: str) -> bool:
 
 
 def _read(paths: Iterable[Path]) -> str:
-    return f"read_parquet([{', '.join(quoted(pattern(path)) for path in paths)}], hive_partitioning = false)"
+    """Whatever version of Tidegate wrote them: later ones have more columns."""
+    listed = ", ".join(quoted(pattern(path)) for path in paths)
+    return f"read_parquet([{listed}], hive_partitioning = false, union_by_name = true)"
 
 
 def _list(numbers: Iterable[int]) -> str:

@@ -77,7 +77,8 @@ def scans(draw: st.DrawFn) -> tuple[Catalogue, list[SampleBlock]]:
         at_ns = BOOT_NS + second * S
         blocks.append(SampleBlock(0, at_ns, at_ns + 2 * draw(st.integers(0, 10**6)) // 1000 * 1000, found,
                                   None if is_complete else tuple(positions), status_runs(codes),
-                                  times if has_times else None))  # fmt: skip
+                                  times if has_times else None,
+                                  context=draw(st.sampled_from([(), (7,), (0,), (7, 9)]))))  # fmt: skip
     return Catalogue(path="p", groups=(group,)), blocks
 
 
@@ -98,6 +99,7 @@ def expected(catalogue: Catalogue, blocks: list[SampleBlock], *, is_raw: bool) -
             row = {"tag": about.name, "type": about.data_type.label, "seq": 2 + number, "block": 0, "row": 0,
                    "gateway": "line-4", "device": "mixer", "verdict": "AUTHENTIC", "status": name_of(code),
                    "ns": UTC_NS + block.sampled_at_ns - BOOT_NS}  # fmt: skip
+            row |= zip(("context", "context_before"), reversed(block.context), strict=False)
             row["bound_ns"] = (block.answered_at_ns - block.asked_at_ns) // 2 + (
                 TIME.bound_at(block.sampled_at_ns) or 0
             )
@@ -126,8 +128,9 @@ def comparable(row: Row, form: str) -> Row:
     if "source_time" in row:
         row["source_ns"] = nanoseconds(row.pop("source_time"))
     value, text = row.pop("value", None), row.pop("value_text", None)
-    for name in ("seq", "block", "row", "bound_ns"):
-        row[name] = int(row[name])
+    for name in ("seq", "block", "row", "bound_ns", "context", "context_before"):
+        if name in row:
+            row[name] = int(row[name])
     kind = next(each for each in DataType if each.label == row["type"])
     if kind is DataType.TEXT:
         value = text

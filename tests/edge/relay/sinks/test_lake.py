@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,29 @@ async def test_a_repeat_cuts_the_same_files_of_the_same_bytes_whenever_it_ended(
     for name in once.files():
         ours, theirs = ((each.directory / "readings" / name).read_bytes() for each in (lake, once))
         assert ours == theirs, name
+
+
+async def test_files_from_before_contexts_are_compacted_with_those_that_have_them(
+    site: Site, plant: SealedPlant, lake: LakeSubject
+) -> None:
+    hours(plant, 1, scans=1)
+    plant.data(replace(scan(MIDNIGHT + 60), context=(3, 5)))
+    await site.receive(plant.records)
+    await fed(site, lake)
+    older = lake.directory / "readings" / lake.files()[0]
+    with duckdb.connect() as connection:
+        ((places,),) = connection.execute(
+            f"SELECT value FROM parquet_kv_metadata('{older}') WHERE key = 'tidegate'"
+        ).fetchall()
+        rows = f"SELECT * EXCLUDE (gateway, day, context, context_before) FROM '{older}'"
+        about = f"FORMAT parquet, KV_METADATA {{tidegate: '{places.decode()}'}}"
+        connection.execute(f"COPY ({rows}) TO '{older}.new' ({about})")
+    older.with_name(f"{older.name}.new").replace(older)
+    ran = await called("lake", "compact", lake.directory, DAY)
+
+    assert ran.exit_code == 0, ran.output
+    found = "SELECT DISTINCT context, context_before FROM rows ORDER BY ALL"
+    assert (len(lake.files()), lake.read(found)) == (1, [(5, 3), (None, None)])
 
 
 async def test_late_records_are_in_a_further_file(site: Site, plant: SealedPlant, lake: LakeSubject) -> None:
