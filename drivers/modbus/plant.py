@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from drivers.modbus.known_values import KNOWN_VALUES, device_of_known_values, known_tags
 from drivers.modbus.simulator import Signal, SimulatedDevice, SimulatedUnit, counter, ramp, sine, steady
-from edge.demo.plant import Disturbance, Plant
+from edge.demo.plant import Disturbance, KnownDevices, Plant
 
 
 @asynccontextmanager
@@ -32,6 +33,22 @@ async def plant() -> AsyncIterator[Plant]:
         )  # fmt: skip
         devices = (_bioreactor_tags(bioreactor), _chromatography_tags(chromatography), _filler_tags(filler))
         yield Plant(devices=devices, disturbances=(disturbance,))
+
+
+def known_devices(*, is_swapped: bool) -> KnownDevices:
+    """See `edge.demo.plant.known_devices`."""
+    known = device_of_known_values(is_swapped=is_swapped)
+    counting = SimulatedDevice({1: SimulatedUnit([Signal("holding 0", "uint32", counter(), word_order="big")])})
+    count = {"name": "count", "address": "holding 0", "type": "uint32", "word_order": "big"}
+
+    def sections() -> list[Mapping[str, Any]]:
+        return [
+            _device("known-values", known, "500 ms", known_tags()),
+            _device("counting", counting, "100 ms", [count]),
+        ]
+
+    expected = {each.name: (each.type, each.expected) for each in KNOWN_VALUES}
+    return KnownDevices(known=known, counting=counting, sections=sections, expected=expected)
 
 
 def _bioreactor() -> SimulatedUnit:

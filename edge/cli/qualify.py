@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from edge.seal.signed_file import FileSigner
 
 ANSWER = "edge.qualify.checks:Qualification"
-Part = Literal["iq", "oq", "pq"]
+Part = Literal["iq", "oq"]
 _LABEL = len("not applicable  ")
 _WORDS = {"held": "held", "failed": "FAILED", "not_applicable": "not applicable"}
 
@@ -33,6 +32,7 @@ _WORDS = {"held": "held", "failed": "FAILED", "not_applicable": "not applicable"
     epilog="""\b
 Examples:
   tidegate qualify --out pack gateway.yaml
+  tidegate qualify --out pack gateway.yaml --part oq
   sudo tidegate qualify --out /root/line-4-qualification --sign /root/qa.pem
   tidegate verify pack --trust qa.pub.pem
 
@@ -43,14 +43,15 @@ Exit code 0: every check held, or is not applicable. 1: a check failed. 2: usage
               help="Directory of the pack: new, or empty.")  # fmt: skip
 @click.option("--sign", "key", type=click.Path(path_type=Path), metavar="KEY",
               help="Sign the pack with a private key (Ed25519 or P-256, PEM).")  # fmt: skip
-@click.option("--part", "parts", multiple=True, type=click.Choice(["iq"]),
+@click.option("--part", "parts", multiple=True, type=click.Choice(["iq", "oq"]),
               help="Only this part; may be repeated.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The qualification as one JSON object.")
 def command(config: Path | None, *, out: Path, key: Path | None, parts: tuple[Part, ...], as_json: bool) -> None:
-    """Qualify the installed machine: is it installed as delivered, and set up as it has to be (IQ)?
+    """Qualify the installed machine: how it is installed (IQ), and whether it does what it promises (OQ).
 
     CONFIG is the configuration of a gateway or relay; by default the one in /etc/tidegate. Nothing is changed, and no
-    device is asked. As root it sees everything.
+    device is asked: OQ has simulated devices, a broker, a gateway and a relay of its own on loopback, and takes half a
+    minute. As root it sees everything.
     """
     from edge.cli.doctor import patient_of
     from edge.qualify import pack
@@ -62,7 +63,7 @@ def command(config: Path | None, *, out: Path, key: Path | None, parts: tuple[Pa
         pack.prepare(out)
     except ConfigError as error:
         raise click.UsageError(f"--out: {error}") from None
-    found = _qualify(patient, out, parts or ("iq",), signer, shown=not as_json)
+    found = _qualify(patient, out, parts or ("iq", "oq"), signer, shown=not as_json)
     if as_json:
         print_json(found)
     else:
@@ -77,18 +78,27 @@ def _qualify(
     patient: Patient, out: Path, parts: tuple[Part, ...], signer: FileSigner | None, *, shown: bool
 ) -> Qualification:
     from edge.qualify import pack
-    from edge.qualify.checks import Qualification, summary
-    from edge.qualify.installation import build_of, installed_distribution
+    from edge.qualify.checks import Qualification, perform, summary
+    from edge.qualify.installation import Installation, build_of, installed_distribution
+    from edge.qualify.operation import Operation
 
     began_ns, made_at_ns, own = time.monotonic_ns(), time.time_ns(), installed_distribution()
-    checks = []
+    checks: list[Check] = []
     with Progress("qualify", "checks") as progress:
-        for each in _checks(patient, out, parts, progress):
-            checks.append(each)
+
+        def take(check: Check) -> None:
+            checks.append(check)
             progress.done = len(checks)
             if shown:
                 progress.clear()
-                _show(each)
+                _show(check)
+
+        if "iq" in parts:
+            for task in Installation(patient, own).tasks():
+                progress.say(f"{task.id} {task.title}")
+                take(perform(task, out))
+        if "oq" in parts:
+            Operation(out, progress.say).run(take)
     text = summary(tuple(checks))
     found = Qualification(
         result="failed" if any(each.verdict == "failed" for each in checks) else "held", text=text,
@@ -97,16 +107,6 @@ def _qualify(
         made_at_ns=made_at_ns, took_ns=time.monotonic_ns() - began_ns, signer="", checks=tuple(checks),
     )  # fmt: skip
     return pack.write(out, found, signer)
-
-
-def _checks(patient: Patient, out: Path, parts: tuple[Part, ...], progress: Progress) -> Iterator[Check]:
-    from edge.qualify.checks import perform
-    from edge.qualify.installation import Installation, installed_distribution
-
-    if "iq" in parts:
-        for task in Installation(patient, installed_distribution()).tasks():
-            progress.say(f"{task.id} {task.title}")
-            yield perform(task, out)
 
 
 def _account() -> str:

@@ -83,6 +83,16 @@ class ProcessPair:
         """End one process."""
         await end_process(self._processes.pop(name, None))
 
+    async def cut_power(self, name: str) -> None:
+        """End one process as a power cut does."""
+        process = self._processes.pop(name)
+        kill_process(process)
+        await process.wait()
+
+    async def start_again(self) -> None:
+        """Start the gateway after its power was cut."""
+        await self._start("gateway", "run", str(self._file("gateway")))
+
     async def stop_all(self) -> None:
         """End both processes where they still run."""
         for name in ("gateway", "relay"):

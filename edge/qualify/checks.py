@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -88,6 +88,7 @@ class Task:
     look: Callable[[], Outcome] = field(default=lambda: Outcome("nothing was done", held=False))
 
 
+_NAMED = 5
 _VERDICTS: dict[bool | None, Verdict] = {True: "held", False: "failed", None: "not_applicable"}
 
 
@@ -117,6 +118,12 @@ def judged(task: Task, outcome: Outcome, took_ns: int, folder: Path) -> Check:
         id=task.id, title=task.title, requirements=task.requirements, done=task.done, expected=task.expected,
         found=outcome.found, verdict=_VERDICTS[outcome.held], took_ns=took_ns, record=record,
     )  # fmt: skip
+
+
+def named(texts: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = f", and {len(texts) - _NAMED} more in the record" if len(texts) > _NAMED else ""
+    return "; ".join(texts[:_NAMED]) + more
 
 
 def summary(checks: tuple[Check, ...]) -> str:

@@ -14,7 +14,7 @@ import platform
 import re
 import socket
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import Distribution, PackageNotFoundError, distributions
@@ -32,13 +32,12 @@ from edge.doctor.findings import Area, DoctorAnswer
 from edge.doctor.service import Unit, run, units_of
 from edge.errors import ConfigError
 from edge.files import account_name
-from edge.qualify.checks import Outcome, Task
+from edge.qualify.checks import Outcome, Task, named
 from edge.seal.signed_folder import sha256_of
 from edge.units import counted, is_loopback
 
 PACKAGE = "tidegate"
 _NOT_INSTALLED = ("edge/testing/",)  # In the wheel for those who write drivers, and not in the Debian package.
-_NAMED = 5
 _LISTENING, _UNCONNECTED = "0A", "07"  # The states of /proc/net.
 _WITHOUT_SBOM = ("installed from a wheel: the SBOM comes with the Debian package, and the record has the list of what "
                  "is installed")  # fmt: skip
@@ -136,7 +135,7 @@ class Installation:
         differing = verified.stdout.splitlines() if verified else []
         whole = all(line.endswith("install ok installed") for line in lines)
         names = ", ".join(" ".join(line.split()[:2]) for line in lines)
-        said = f"; {_named([each.split()[-1] for each in differing])} differ" if differing else ""
+        said = f"; {named([each.split()[-1] for each in differing])} differ" if differing else ""
         return Outcome(names + said, whole and not differing, "\n".join([*lines, *differing]))
 
     def files(self) -> Outcome:
@@ -159,7 +158,7 @@ class Installation:
         added = [path.relative_to(site).as_posix() for top in ("edge", "drivers") for path in (site / top).rglob("*")
                  if path.is_file() and path.suffix != ".pyc"]  # fmt: skip
         wrong += [f"{name} was added" for name in sorted(added) if name not in hashed]
-        return Outcome(_named(wrong) or f"{len(wanted)} files are as delivered", not wrong, "\n".join(lines))
+        return Outcome(named(wrong) or f"{len(wanted)} files are as delivered", not wrong, "\n".join(lines))
 
     def libraries(self) -> Outcome:
         """What is installed beside Tidegate, by the SBOM."""
@@ -174,7 +173,7 @@ class Installation:
                  for name, version in sorted(listed.items()) if there.get(name) != version]  # fmt: skip
         wrong += [f"{name} {version} is not in the SBOM" for name, version in sorted(there.items())
                   if name not in listed]  # fmt: skip
-        return Outcome(_named(wrong) or f"{len(listed)} libraries as in the SBOM", not wrong, raw, "json")
+        return Outcome(named(wrong) or f"{len(listed)} libraries as in the SBOM", not wrong, raw, "json")
 
     def units(self) -> Outcome:
         """The files of systemd, and the units that are loaded."""
@@ -197,7 +196,7 @@ class Installation:
         said = f"{len(shipped)} files as shipped, " + (
             f"loaded: {', '.join(each.name for each in loaded)}" if loaded else "no unit of them is loaded here"
         )
-        return Outcome(_named(wrong) or said, not wrong, "\n".join(lines))
+        return Outcome(named(wrong) or said, not wrong, "\n".join(lines))
 
     def exposure(self) -> Outcome:
         """What the units let the service do."""
@@ -237,11 +236,11 @@ class Installation:
         if inodes is None:
             return Outcome("the sockets of the service may not be looked at: run it as root", held=False, raw=raw)
         own = [(protocol, host, port) for protocol, host, port, inode in listening if inode in inodes]
-        named = set(self._named_ports())
+        ports = set(self._named_ports())
         wrong = [f"{protocol} {host}:{port}" for protocol, host, port in own
-                 if not is_loopback(host) and port not in named]  # fmt: skip
+                 if not is_loopback(host) and port not in ports]  # fmt: skip
         said = ", ".join(f"{protocol} {host}:{port}" for protocol, host, port in own) or "the service listens nowhere"
-        more = f"; not in the configuration: {_named(wrong)}" if wrong else ""
+        more = f"; not in the configuration: {named(wrong)}" if wrong else ""
         return Outcome(
             f"{said}{more}; {counted(len(listening), 'socket')} of the whole machine on record", not wrong, raw
         )
@@ -252,7 +251,7 @@ class Installation:
         digest = checked.digest.hex()
         raw = "\n".join([f"SHA-256 {digest}", *map(str, checked.problems)])
         if checked.errors:
-            return Outcome(_named(list(map(str, checked.errors))), held=False, raw=raw)
+            return Outcome(named(list(map(str, checked.errors))), held=False, raw=raw)
         running = status.gateway.configuration if status else ""
         if running and running != digest:
             return Outcome(f"{digest}, and {running} runs", held=False, raw=raw)
@@ -273,7 +272,7 @@ class Installation:
         known = sum(each.identity is not None for each in status.devices)
         said = f"{counted(len(there), 'device')}, of which {known} say what they are"
         raw = orjson.dumps(inventory, option=orjson.OPT_INDENT_2)
-        return Outcome(_named(wrong) or said, not wrong, raw, "json")
+        return Outcome(named(wrong) or said, not wrong, raw, "json")
 
     def running(self) -> Outcome:
         """How the service is."""
@@ -291,7 +290,7 @@ class Installation:
                  or (is_blind and each.severity == "unseen")]  # fmt: skip
         said = [each.text for each in found if each.severity in ("ok", "notice", "unseen")]
         lines = [f"{each.severity}: {each.area}: {each.text}" for each in found]
-        return Outcome(_named(wrong) or _named(said) or nothing, not wrong, "\n".join([*lines, raw]).strip())
+        return Outcome(named(wrong) or named(said) or nothing, not wrong, "\n".join([*lines, raw]).strip())
 
     def _units(self) -> Sequence[Unit]:
         status = self._patient.status
@@ -379,10 +378,3 @@ def _inodes_of(pid: int) -> set[int] | None:
 
 def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _named(texts: Collection[str]) -> str:
-    """The first of them, and how many more there are."""
-    texts = list(texts)
-    more = f", and {len(texts) - _NAMED} more in the record" if len(texts) > _NAMED else ""
-    return "; ".join(texts[:_NAMED]) + more

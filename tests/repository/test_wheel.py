@@ -48,7 +48,7 @@ def wheel(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_every_module_and_nothing_else(tree: Path, wheel: Path) -> None:
     held = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    kept = (".py", ".md", ".yaml", "py.typed", ".html", ".css", ".js", ".svg")
+    kept = (".py", ".md", ".yaml", "py.typed", ".html", ".css", ".js", ".json", ".svg")
     expected = {
         str(path.relative_to(tree))
         for folder in ("edge", "drivers")
