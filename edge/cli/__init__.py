@@ -31,7 +31,7 @@ _COMMANDS = {
     "watch": "Show a live table of the tags that a running gateway reads.",
     "clock": "Show what keeps the clock, how far it may be off, and what to do.",
     "doctor": "Look at the machine of a gateway or relay, and say what to do.",
-    "qualify": "Qualify the installed machine, as a signed pack of evidence.",
+    "qualify": "Qualify the installed machine, IQ, OQ and PQ, as a signed pack of evidence.",
     "support": "Pack what somebody needs who helps from afar, without a secret in it.",
     "simulate": "Simulate the devices of a configuration, to try it without them.",
     "inventory": "List vendor, product, firmware and serial number of the devices.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from edge.seal.signed_file import FileSigner
 
 ANSWER = "edge.qualify.checks:Qualification"
-Part = Literal["iq", "oq"]
+Part = Literal["iq", "oq", "pq"]
 _LABEL = len("not applicable  ")
 _WORDS = {"held": "held", "failed": "FAILED", "not_applicable": "not applicable"}
 
@@ -34,6 +35,7 @@ Examples:
   tidegate qualify --out pack gateway.yaml
   tidegate qualify --out pack gateway.yaml --part oq
   sudo tidegate qualify --out /root/line-4-qualification --sign /root/qa.pem
+  sudo tidegate qualify --out after-a-month --part pq --days 30 --sign qa.pem
   tidegate verify pack --trust qa.pub.pem
 
 Exit code 0: every check held, or is not applicable. 1: a check failed. 2: usage. 78: the key cannot be used."""
@@ -43,27 +45,34 @@ Exit code 0: every check held, or is not applicable. 1: a check failed. 2: usage
               help="Directory of the pack: new, or empty.")  # fmt: skip
 @click.option("--sign", "key", type=click.Path(path_type=Path), metavar="KEY",
               help="Sign the pack with a private key (Ed25519 or P-256, PEM).")  # fmt: skip
-@click.option("--part", "parts", multiple=True, type=click.Choice(["iq", "oq"]),
+@click.option("--part", "parts", multiple=True, type=click.Choice(["iq", "oq", "pq"]),
               help="Only this part; may be repeated.")  # fmt: skip
+@click.option("--days", type=click.IntRange(1, 3660), metavar="N",
+              help="Add PQ: what the site did in the last N days, by its records.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The qualification as one JSON object.")
-def command(config: Path | None, *, out: Path, key: Path | None, parts: tuple[Part, ...], as_json: bool) -> None:
-    """Qualify the installed machine: how it is installed (IQ), and whether it does what it promises (OQ).
+def command(config: Path | None, *, out: Path, key: Path | None, parts: tuple[Part, ...], days: int | None,
+            as_json: bool) -> None:  # fmt: skip
+    """Qualify the installed machine: how it is installed (IQ), whether it does what it promises (OQ), and what the site
+    did (PQ).
 
     CONFIG is the configuration of a gateway or relay; by default the one in /etc/tidegate. Nothing is changed, and no
     device is asked: OQ has simulated devices, a broker, a gateway and a relay of its own on loopback, and takes half a
-    minute. As root it sees everything.
+    minute. PQ reads the buffer of the gateway, or the archive of the relay. As root it sees everything.
     """
     from edge.cli.doctor import patient_of
     from edge.qualify import pack
     from edge.seal.signed_file import FileSigner
 
+    if "pq" in parts and days is None:
+        raise click.UsageError("--part pq needs --days N: what the site did in the last N days")
+    wanted = set(parts or ("iq", "oq")) | ({"pq"} if days is not None else set[Part]())
     signer = FileSigner.load(key) if key is not None else None
     patient = patient_of(config)
     try:
         pack.prepare(out)
     except ConfigError as error:
         raise click.UsageError(f"--out: {error}") from None
-    found = _qualify(patient, out, parts or ("iq", "oq"), signer, shown=not as_json)
+    found = _qualify(patient, out, wanted, days or 0, signer, shown=not as_json)
     if as_json:
         print_json(found)
     else:
@@ -75,12 +84,13 @@ def command(config: Path | None, *, out: Path, key: Path | None, parts: tuple[Pa
 
 
 def _qualify(
-    patient: Patient, out: Path, parts: tuple[Part, ...], signer: FileSigner | None, *, shown: bool
+    patient: Patient, out: Path, parts: Set[str], days: int, signer: FileSigner | None, *, shown: bool
 ) -> Qualification:
     from edge.qualify import pack
     from edge.qualify.checks import Qualification, perform, summary
     from edge.qualify.installation import Installation, build_of, installed_distribution
     from edge.qualify.operation import Operation
+    from edge.qualify.performance import Performance
 
     began_ns, made_at_ns, own = time.monotonic_ns(), time.time_ns(), installed_distribution()
     checks: list[Check] = []
@@ -99,6 +109,8 @@ def _qualify(
                 take(perform(task, out))
         if "oq" in parts:
             Operation(out, progress.say).run(take)
+        if "pq" in parts and patient.settings is not None:
+            Performance(patient.settings, days, patient.version, progress.say).run(out, take)
     text = summary(tuple(checks))
     found = Qualification(
         result="failed" if any(each.verdict == "failed" for each in checks) else "held", text=text,

@@ -258,6 +258,10 @@ class Collector:
             size_bytes, digest = file.size_bytes, file.sha256.hexdigest()
         self.files.append(FileAnswer(file=str(path), size_bytes=size_bytes, sha256=digest))
 
+    def take(self, place: Path, number: int, data: bytes) -> None:
+        """Take a record that lies in no file of an archive: that of a buffer, with its number there."""
+        self._take(place, number, data)
+
     def _garbage(self, path: Path, offset: int, length: int) -> Judgement:
         with path.open("rb") as file:
             file.seek(offset)
