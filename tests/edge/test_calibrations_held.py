@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 
+import pytest
+
 from edge.config.check import check
 from edge.config.settings import GatewaySettings
 from edge.gateway.calibrations import CalibrationKeeper, HeldCalibrations, is_same_but_for_calibration
@@ -91,6 +93,7 @@ def test_a_tag_without_its_calibration_is_on_record_as_having_none_also_when_it_
     assert gateway.keeper().status(NOW_NS) is None
 
 
+@pytest.mark.requirement("REQ-CALIB-02")
 def test_each_threshold_is_told_once_also_over_restarts_and_a_renewed_one_is_another(tmp_path: Path) -> None:
     gateway = Gateway(tmp_path)
     settings = gateway.settings(a=certificate("C-1", 40), b=certificate("C-1", 40))

@@ -26,6 +26,7 @@ def said(*entries: Calibration) -> Calibrations:
     return Calibrations(CATALOGUE.path, entries)
 
 
+@pytest.mark.requirement("REQ-CALIB-02")
 def test_a_value_is_marked_while_its_calibration_is_overdue_and_not_before_or_after() -> None:
     view = UnifiedNamespace("plant")
     view.learn(said(OLD, NEW), PLACE)

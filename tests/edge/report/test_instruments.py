@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pytest
 from click.testing import CliRunner, Result
 
 from edge.cli import cli
@@ -38,6 +39,7 @@ def touched(site: Site, instrument: str, first: float, last: float) -> dict[str,
     return answer
 
 
+@pytest.mark.requirement("REQ-CALIB-01", "REQ-CALIB-02")
 def test_each_reading_has_the_calibration_of_its_time_and_overdue_ones_are_said(site: Site) -> None:
     say(site, RENEWED)  # It comes before the one that it replaced, and after all readings.
     say(site, FIRST, SENT, UNKNOWN_DUE)
@@ -82,6 +84,7 @@ def test_a_calibration_of_a_record_that_is_not_authentic_does_not_count(site: Si
     assert site.gateway(0, 60)["instruments"] == []
 
 
+@pytest.mark.requirement("REQ-CALIB-03")
 def test_the_impact_of_an_instrument_is_every_reading_taken_with_it(site: Site) -> None:
     say(site, FIRST, RENEWED, SENT)
     for second in (10, 11, 12):
@@ -114,6 +117,7 @@ def test_an_instrument_that_was_moved_touches_each_tag_while_it_was_there(site: 
     assert [(each["tag"], each["readings"]) for each in answer["tags"]] == [("level", 31), ("speed", 30)]
 
 
+@pytest.mark.requirement("REQ-CALIB-03")
 def test_the_batches_touched_are_those_of_the_contexts_that_the_readings_carry(site: Site) -> None:
     say(site, FIRST)
 

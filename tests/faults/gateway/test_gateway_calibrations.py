@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from edge.seal import Calibration, Calibrations, Data
 from tests.faults.gateway.applying import WHY, apply, assert_whole, devices, run
 from tests.faults.gateway.site_under_test import NAME, Site
@@ -38,6 +40,7 @@ def read_with(answer: Mapping[str, Any]) -> dict[str, int]:
     return {each["certificate"]: each["readings"] for each in answer["tags"]}
 
 
+@pytest.mark.requirement("REQ-CALIB-01")
 def test_a_renewed_certificate_changes_neither_the_data_nor_what_was_read_before(site: Site) -> None:
     today = datetime.now(UTC).date()
     site.add_counter("c", every="100 ms")
