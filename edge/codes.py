@@ -274,6 +274,12 @@ class ErrorCode(Enum):
         "tidegate diff CONFIG shows in what they differ. tidegate apply CONFIG takes them into use; --previous 0 puts "
         "those back that run.",
     )
+    APPROVAL_REFUSED = _Kind(
+        "TG-F04",
+        "The approval of a change, or the signature of a person, is not accepted.",
+        "Nothing changes in the data: the gateway goes on with the configuration that runs.",
+        "Do what the sentence says: propose the change again, and have a second person sign exactly that text.",
+    )
     NOT_RUNNING = _Kind(
         "TG-X01",
         "No gateway or relay answers at its socket.",

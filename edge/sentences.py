@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 
+from edge.config.kept import changed as changed  # noqa: PLC0414 - Taken from here, with the other sentences.
 from edge.seal import (
     ConfigChange,
     Epoch,
@@ -22,6 +23,7 @@ from edge.seal import (
     StopReason,
     TimeChange,
 )
+from edge.seal.approval import Approval
 from edge.seal.cbor import Plain
 from edge.units import counted, format_duration, format_size, format_utc
 
@@ -38,9 +40,6 @@ FINGERPRINT = 19
 
 CHANGES_SHOWN = 3
 """How many changes of a configuration stand in its sentence."""
-
-VALUE = 60
-"""How many characters of a changed value stand in a sentence."""
 
 SHORT = 8
 """How many digits of a hash tell one configuration from another for people."""
@@ -212,10 +211,20 @@ def _words(name: str) -> str:
 def _configuration(change: ConfigChange) -> str:
     which = replacement(change)
     who = f", by account {change.account}" if change.account else ""
-    why = f" ({change.why})" if change.why else ""
+    why = (f" ({change.why})" if change.why else "") + approved_by(change)
     shown = "; ".join(changed(*each) for each in change.changes[:CHANGES_SHOWN])
     more = change_count(change) - CHANGES_SHOWN
     return f"{which}{who}{why}" + (f": {shown}" if shown else "") + (f"; and {more:,} more changes" if more > 0 else "")
+
+
+def approved_by(change: ConfigChange) -> str:
+    """Who approved it, as what, and what that means, to end a sentence with; empty where nobody has."""
+    if change.approval is None:
+        return ""
+    approval = Approval.from_bytes(change.approval)
+    if approval is None:
+        return ", with an approval of a form that this version does not know"
+    return f", approved by {approval.name}, {approval.role} ({approval.meaning})"
 
 
 def replacement(change: ConfigChange, *, ran_before: bool = False) -> str:
@@ -244,14 +253,6 @@ def change_count(change: ConfigChange) -> int:
     """How many values changed, also those that found no room in the record."""
     known = None if change.kept is None else change.kept.changes
     return len(change.changes) if known is None else known
-
-
-def changed(path: str, old: str, new: str, longest: int = VALUE) -> str:
-    """One change of a configuration in words; values of more than `longest` characters are cut."""
-    old, new = (each if len(each) <= longest else f"{each[: longest - 1]}…" for each in (old, new))
-    if old and new:
-        return f"{path} from {old} to {new}"
-    return f"{path} added: {new}" if new else f"{path} removed, was {old}"
 
 
 def _epoch(epoch: Epoch) -> str:
@@ -382,6 +383,9 @@ _EVENTS: dict[str, Callable[[_Told], str]] = {
     "signal": lambda t: f"{t.subject} came: the connection to the broker is made anew; who sent it is not known",
     "config.differs": lambda t: f"{t.subject} is not what runs: configuration {t['configuration'][:SHORT]} runs",
     "config.rolled_back": lambda t: f"The configuration before {t.subject} returned: {t['reason']}",
+    "approval.refused": lambda t: f"A change that {t['account']} asked for was not applied: {t['reason']}",
+    "approvers.changed": lambda t: f"The file {t.subject} of those who may approve a change is another: "
+                                   f"{t['old'][:SHORT] or 'none'} became {t['new'][:SHORT] or 'none'}",
     "resend": lambda t: f"{counted(t.number('records'), 'delivered record')} {_were(t.number('records'))} sent again, "
                         f"as account {t['account']} asked: {t['ranges']}",
     "buffer.high": lambda t: f"The buffer is {t['percent']} % full: {format_size(t.number('undelivered_bytes'))} are "

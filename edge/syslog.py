@@ -71,7 +71,7 @@ SECURITY_EVENTS = (
          Line("gateway no longer trusted: no trust file vouches for its identity")),
     ),
     SecurityEvent("TG-S08", "The configuration is not the one that was on record.", (Line("configuration changed"),)),
-    SecurityEvent("TG-S09", "An identity key was made.", (Line("key.new"),)),
+    SecurityEvent("TG-S09", "An identity key was made, or replaced.", (Line("key.new"), Line("key.rotated"))),
     SecurityEvent("TG-S10", "What is on disk is not what was written.", (Line("chain.new"), Line("buffer.corrupt"))),
     SecurityEvent("TG-S11", "The wall clock was set, or is behind the records.",
                   (Line("time.step"), Line("time.behind"))),
@@ -79,6 +79,9 @@ SECURITY_EVENTS = (
     SecurityEvent("TG-S13", "A certificate has ended.", (Line("cert.expired"),)),
     SecurityEvent("TG-S14", "Delivered records are sent again, as an account asked.", (Line("resend"),)),
     SecurityEvent("TG-S15", "The gateway was started or stopped.", (Line("start"), Line("stop"))),
+    SecurityEvent("TG-S16", "A change of the configuration was not approved.", (Line("approval.refused"),)),
+    SecurityEvent("TG-S17", "Who may approve changes has changed.", (Line("approvers.changed"),)),
+    SecurityEvent("TG-S18", "Values of an archive were exported.", (Line("export"),)),
 )  # fmt: skip
 """The first that fits is the one."""
 

@@ -16,6 +16,7 @@ _COMMANDS = {
     "init": "Write a small configuration to begin with.",
     "check": "Check a configuration and list every problem.",
     "diff": "Show in what two configurations differ, or what runs and its file.",
+    "propose": "Write a changed configuration as a text that a second person signs.",
     "apply": "Take a changed configuration into use while the gateway runs.",
     "plan": "Show the requests a configuration makes of each device, and what they cost.",
     "discover": "Look for devices on a network.",

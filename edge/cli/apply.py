@@ -5,38 +5,46 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
+from edge.approval.sshsig import Refused
 from edge.cli import EXIT_NO
-from edge.cli.check import PlannedGroup, cost_line, show_problems
+from edge.cli.change_file import ChangeFile, read_change
+from edge.cli.check import PlannedGroup, show_problems
 from edge.cli.diff import Difference, waiting_sections, waits_for_start
 from edge.cli.output import Failure, print_json
 from edge.cli.progress import Progress, unless_stopped
 from edge.cli.put_files import PutFiles
 from edge.cli.running import HeldConfiguration, held_configuration
 from edge.config.check import Checked, check
+from edge.config.check_process import Site
 from edge.config.devices import GroupPlan
 from edge.config.kept import Pending, digest_of, part_names, set_pending, unpack
+from edge.config.proposal import plan_line, plans_that_differ, proposal_body
 from edge.config.settings import GatewaySettings
 from edge.config.written import differences
 from edge.errors import ConfigError
 from edge.files import account_name
+from edge.gateway.approvals import approved, list_on_record
 from edge.gateway.configurations import check_reason, claimed_account, seen
 from edge.gateway.control import GatewayRefuses, GatewaySilent, Request, ask
+from edge.seal.approval import Approval
 from edge.sentences import changed
 from edge.terminal import printable
-from edge.units import counted, format_duration, parse_duration_ns
+from edge.units import counted, parse_duration_ns
 
 EXAMPLE = """\b
 Examples:
   tidegate apply /etc/tidegate/line-4.yaml --dry-run
   tidegate apply /etc/tidegate/line-4.yaml --why "change request 1207: new range of TT-101"
   tidegate apply /etc/tidegate/line-4.yaml --previous 1 --why "1207 is taken back"
+  tidegate apply line-4-5d1f0a7c.change
 
 Exit code 0: it is as the answer says. 1: nothing was changed, or the configuration before has returned. 2: usage.
 78: the configuration has problems."""
@@ -81,38 +89,36 @@ ANSWER = Answer
 def command(path: Path, why: str, within: str, previous: int | None, *, dry_run: bool, as_json: bool) -> None:
     """Have the running gateway take CONFIG into use: only devices that differ are connected anew.
 
+    CONFIG may also be a change that tidegate propose wrote and a second person signed: FILE.sig is beside it.
     Who asked, why, and each change go on record first. Where another section than devices differs, or no gateway runs,
     the next start takes it into use, and who and why are kept for that.
     """
     within_s = _seconds(within)
-    checked = check(path, device=None if previous is None else "", kind="gateway")
+    if (proposed := read_change(path)) is not None:
+        if why:
+            raise click.UsageError("--why: the reason is in the change, and was approved with it")
+        path, why = Path(proposed.change.files), proposed.change.why
+    configuration = changed_configuration(path, previous)
+    checked, held, instead = configuration
     settings = checked.gateway()
-    held = held_configuration(settings)
-    instead: Mapping[str, bytes | None] = {}
-    if previous is not None:
-        earlier = held_configuration(settings, previous)
-        # A file that has come since goes.
-        instead = {**dict.fromkeys(part_names(path) if path.is_dir() else ()), **_files(earlier)}
-        checked = check(path, kind="gateway", instead=instead)
-        if not checked.errors and checked.digest != earlier.digest:
-            raise Failure(f"{path} is not where configuration {earlier.digest.hex()[:16]} was: with its files it would "
-                          "be another; name the file or directory that the gateway was started with")  # fmt: skip
-        settings = checked.gateway()
     try:
         check_reason(why, is_regulated=settings.gateway.regulated and not dry_run)
     except ConfigError as error:
         raise click.UsageError(f"--why: {error}") from error
     found = tuple(Difference(path=path, old=old, new=new)
                   for path, old, new in differences(held.document, unpack(checked.pack())))  # fmt: skip
-    plans = _plans(checked, found)
+    plans = plans_that_differ(checked, (each.path for each in found))
     if not as_json:
         show_problems(checked.warnings, err=True)
         _show(found, plans)
+    asked = _asked(checked, why, proposed)
+    if dry_run and proposed is not None and not as_json:
+        click.echo(_judged(path, configuration, asked))
     if dry_run:
         outcome: Mapping[str, Any] = {"state": "dry_run", "text": "", "restart": waiting_sections(found)}
     else:
         files = _put(path if path.is_dir() else path.parent, instead)
-        outcome = _apply(settings, held, checked.digest.hex(), why, within_s, files)
+        outcome = _apply(settings, path, configuration, asked, within_s, files)
     if as_json:
         print_json(Answer(
             state=outcome["state"], text=outcome["text"], old=held.digest.hex(), new=checked.digest.hex(),
@@ -125,6 +131,65 @@ def command(path: Path, why: str, within: str, previous: int | None, *, dry_run:
             click.echo("the files stay as they are written; --previous 0 writes those that run", err=True)
     if outcome["state"] in ("refused", "rolled_back"):
         raise SystemExit(EXIT_NO)
+
+
+class ChangedConfiguration(NamedTuple):
+    """The configuration at a path, the one that runs, and what the files would be first."""
+
+    checked: Checked
+    held: HeldConfiguration
+    instead: Mapping[str, bytes | None]
+
+
+def changed_configuration(path: Path, previous: int | None) -> ChangedConfiguration:
+    """What is to be taken into use: the files at the path, or those of an earlier configuration put there.
+
+    Raises:
+        ConfigError: it has problems.
+        Failure: what runs is not known, or the earlier one is not kept.
+    """
+    checked = check(path, device=None if previous is None else "", kind="gateway")
+    settings = checked.gateway()
+    held = held_configuration(settings)
+    if previous is None:
+        return ChangedConfiguration(checked, held, {})
+    earlier = held_configuration(settings, previous)
+    # A file that has come since goes.
+    instead = {**dict.fromkeys(part_names(path) if path.is_dir() else ()), **_files(earlier)}
+    checked = check(path, kind="gateway", instead=instead)
+    if not checked.errors and checked.digest != earlier.digest:
+        raise Failure(f"{path} is not where configuration {earlier.digest.hex()[:16]} was: with its files it would "
+                      "be another; name the file or directory that the gateway was started with")  # fmt: skip
+    checked.gateway()
+    return ChangedConfiguration(checked, held, instead)
+
+
+def _asked(checked: Checked, why: str, proposed: ChangeFile | None) -> Pending:
+    """Who asks for what, and with which approval."""
+    account = claimed_account(account_name(os.getuid()), seen(_claimed()))
+    if proposed is None:
+        return Pending(digest=checked.digest.hex(), account=account, why=why)
+    return Pending(digest=proposed.change.new, account=account, why=why, change=proposed.change.head,
+                   sha256=proposed.sha256, signature=proposed.signature)  # fmt: skip
+
+
+def _claimed() -> str:
+    return os.environ.get("SUDO_USER") or os.environ.get("DOAS_USER") or ""
+
+
+def _judged(path: Path, changed: ChangedConfiguration, asked: Pending) -> str:
+    """Who approved it, as a sentence; the gateway judges again, by itself. Raises Failure."""
+    checked, held = changed.checked, changed.held
+    proposal = proposal_body(checked, held.document) if asked.change else ""
+    site = Site(settings=checked.gateway(), digest=checked.digest, warnings=(), proposal=proposal,
+                folder=path if path.is_dir() else path.parent)  # fmt: skip
+    was_regulated, file = list_on_record(site)
+    try:
+        found = approved(asked, site, held.digest, file, time.time_ns(), is_regulated=was_regulated)
+    except Refused as error:
+        raise Failure(str(error)) from error
+    approval = None if found is None else Approval.from_bytes(found)
+    return "" if approval is None else f"approved by {approval.name}, {approval.role}"
 
 
 def _seconds(text: str) -> float:
@@ -158,17 +223,6 @@ def _put_back(files: PutFiles) -> None:
                       "ends with .before") from error  # fmt: skip
 
 
-def _plans(checked: Checked, found: Sequence[Difference]) -> list[GroupPlan]:
-    names = {plan.device for plan in checked.plans}
-    differ = {name for name in names if any(_is_of(each.path, name) for each in found)}
-    return [plan for plan in checked.plans if plan.device in differ]
-
-
-def _is_of(path: str, device: str) -> bool:
-    start = f"devices[{device}]"
-    return path == start or path.startswith((f"{start}.", f"{start}["))
-
-
 def _show(found: Sequence[Difference], plans: Sequence[GroupPlan]) -> None:
     for each in found[:_SHOWN]:
         click.echo(printable(changed(each.path, each.old, each.new)))
@@ -176,21 +230,26 @@ def _show(found: Sequence[Difference], plans: Sequence[GroupPlan]) -> None:
         click.echo(f"and {len(found) - _SHOWN:,} more: tidegate diff lists all")
     click.echo(counted(len(found), "difference") if found else "no value differs")
     for plan in plans:
-        click.echo(
-            printable(f"{plan.device}, {plan.group}: {cost_line([plan])} every {format_duration(plan.every_ns)}")
-        )
+        click.echo(printable(plan_line(plan)))
 
 
 def _apply(
-    settings: GatewaySettings, held: HeldConfiguration, digest: str, why: str, within_s: float, files: PutFiles
+    settings: GatewaySettings,
+    path: Path,
+    changed: ChangedConfiguration,
+    asked: Pending,
+    within_s: float,
+    files: PutFiles,
 ) -> Mapping[str, Any]:
     """What came of it, as the gateway says: see `edge.gateway.apply.Progress`. Files go back where nothing did."""
-    claimed = os.environ.get("SUDO_USER") or os.environ.get("DOAS_USER") or ""
     is_begun = False
 
     async def ask_until_done(shown: Progress) -> Mapping[str, Any]:
         nonlocal is_begun
-        begin = Request(ask="apply", device="", digest=digest, why=why, within=str(within_s), claimed=claimed)
+        begin = Request(
+            ask="apply", device="", digest=asked.digest, why=asked.why, within=str(within_s), claimed=_claimed(),
+            change=asked.change, sha256=asked.sha256, signature=asked.signature,
+        )  # fmt: skip
         try:
             is_begun = True  # Ctrl-C does not take back what was asked.
             is_begun = await ask(socket, begin) is not None
@@ -209,9 +268,9 @@ def _apply(
 
     socket = settings.gateway.control_socket
     try:
-        if not held.is_running:
-            account = claimed_account(account_name(os.getuid()), seen(claimed))
-            set_pending(settings.gateway.state, Pending(digest=digest, account=account, why=why))
+        if not changed.held.is_running:
+            _judged(path, changed, asked)
+            set_pending(settings.gateway.state, asked)
             is_begun = True
             return {"state": "restart", "text": "no gateway runs", "restart": ()}
         with unless_stopped(_GOES_ON), Progress(settings.gateway.name, "devices answer") as shown:

@@ -14,6 +14,7 @@ from edge.cli.output import ProblemAnswer, print_json
 from edge.config.check import Checked, check, check_directory
 from edge.config.devices import GroupPlan
 from edge.config.files import Kind
+from edge.config.proposal import cost_line
 from edge.config.settings import RelaySettings
 from edge.errors import ConfigError, Problem
 from edge.terminal import printable
@@ -160,14 +161,6 @@ def show_problems(problems: Sequence[Problem], *, err: bool, indent: str = "") -
         where, message = str(problem), problem.message
         colour = "yellow" if problem.severity == "warning" else "red"
         click.echo(indent + where.removesuffix(message) + click.style(message, fg=colour), err=err)
-
-
-def cost_line(plans: list[GroupPlan]) -> str:
-    """What one scan of these groups costs."""
-    tags = sum(plan.cost.tags for plan in plans)
-    requests = sum(plan.cost.requests for plan in plans)
-    took_ns = sum(plan.cost.took_ns for plan in plans)
-    return f"{counted(tags, 'tag')} -> {counted(requests, 'request')}, about {format_duration(took_ns)}"
 
 
 def _show(checked: Checked, indent: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Literal
 import click
 
 from edge.cli import EXIT_NO
+from edge.cli.log_sentences import log_sentence
 from edge.cli.output import ExistingPath, Failure, json_bytes, print_json
 from edge.cli.progress import Progress, unless_stopped
 from edge.cli.report import command_line, files_of, hashed, read_files
@@ -26,6 +28,8 @@ from edge.export.files import drafts, write_gaps, write_lines
 from edge.export.lines import LongLines, WideLines
 from edge.export.selection import Selection
 from edge.export.values import Groups
+from edge.files import account_name
+from edge.gateway.configurations import claimed_account, seen
 from edge.model import Catalogue
 from edge.references import TrustPath, trust_path
 from edge.relay.removals import statements_in
@@ -35,6 +39,7 @@ from edge.report.answer import Asked, range_report
 from edge.report.collect import Collector
 from edge.report.facts import Result
 from edge.report.times import Times
+from edge.syslog import Syslog
 from edge.units import counted, format_size
 from edge.verify import Trust, Verdict
 
@@ -161,12 +166,20 @@ def command(
         result=report.result, text=report.text, values=count, gaps=gap_count, left_out=dict(selection.left_out),
         files=tuple(ExportedFile(file=str(each), size_bytes=each.stat().st_size) for each in (output, *beside)),
     )  # fmt: skip
+    _tell(archive, output, count)
     if as_json:
         print_json(answer)
     else:
         _show(answer)
     if report.result != "complete":
         raise SystemExit(EXIT_NO)
+
+
+def _tell(archive: Path, output: Path, values: int) -> None:
+    """Tell the system's log: an archive has no key to put on record what was taken out of it."""
+    account = claimed_account(account_name(os.getuid()), seen(os.environ.get("SUDO_USER") or ""))
+    told = {"account": account, "archive": str(archive), "file": str(output), "values": values}
+    Syslog(Path("/dev/log"), "", log_sentence).take("info", "export", told)
 
 
 def _format(output: Path, form: Format | None) -> Format:

@@ -11,7 +11,9 @@ from typing import Literal
 
 import click
 
+from edge.approval.signers import Signers
 from edge.cli import EXIT_NO
+from edge.cli.approvals import ApprovalAnswer, approvers_option, read_signers
 from edge.cli.history_changes import Changes, glob
 from edge.cli.output import ExistingPath, print_json
 from edge.cli.records import Records
@@ -20,7 +22,7 @@ from edge.cli.timed_lines import show
 from edge.references import TrustPath, trust_path
 from edge.seal import ConfigChange, RecordType
 from edge.seal.record import ISSUER_PREFIX
-from edge.sentences import SHORT, replacement, responsible
+from edge.sentences import SHORT, approved_by, replacement, responsible
 from edge.verify import Verdict
 from edge.verify.configurations import History, KeptConfigurations, Step
 from edge.verify.window import Window
@@ -61,6 +63,8 @@ class HistoryEntry:
     old_hash: str
     """Digest of the configuration before; empty for the first one on record."""
     new_hash: str
+    approval: ApprovalAnswer | None
+    """Who approved it; null where nobody has, or in a form that only a later version knows."""
     ran_before: bool
     """Whether this is a return to a configuration that ran before."""
     changes: tuple[ChangedValue, ...]
@@ -80,14 +84,19 @@ class HistoryEntry:
         """Whether it is a change, on a record that no verdict speaks against."""
         return self.kind == "change"
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether it has no approval that --approvers does not confirm."""
+        return self.approval is None or not self.approval.check
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What `tidegate history` found."""
 
     is_sound: bool
-    """Whether no step shown lacks its record, and nothing is wrong with the records that were read: the exit code is
-    0."""
+    """Whether no step shown lacks its record, or has an approval that --approvers does not confirm, and nothing is
+    wrong with the records that were read: the exit code is 0."""
     is_proven: bool
     """Whether that is proven by the keys that were given."""
     remark: str
@@ -119,13 +128,14 @@ Exit code 0: every record read is authentic (without --trust: was read), and eve
               help="Only changes of such paths: 'devices[plc].*', '*[TT-101].scale'; may be repeated.")  # fmt: skip
 @click.option("--who", "accounts", multiple=True, metavar="PATTERN",
               help="Only changes by such accounts: anna, '*anna*'; may be repeated.")  # fmt: skip
+@approvers_option
 @click.option("--format", "form", type=click.Choice(["text", "html", "csv", "json"]), default="text",
               show_default=True, help="html is a page to read and print, csv a line for each value.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json: one JSON object, for scripts.")
 def command(
     paths: tuple[Path, ...], *, anchors: tuple[TrustPath, ...], start: str | None, end: str | None,
-    zone: tzinfo | None, gateway: str | None, wanted_paths: tuple[str, ...], accounts: tuple[str, ...], form: str,
-    as_json: bool,
+    zone: tzinfo | None, gateway: str | None, wanted_paths: tuple[str, ...], accounts: tuple[str, ...],
+    approvers: Path | None, form: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Show who changed what in the configuration, when and why, and whether that is proven.
 
@@ -138,9 +148,10 @@ def command(
     window = window_of(start, end, zone)
     records, history, kept = Records(paths, gateway, anchors, _READ), History(), KeptConfigurations()
     _read(records, history, kept)
-    wanted = _Wanted(window, accounts, Changes(kept, wanted_paths))
+    signers = None if approvers is None else read_signers(approvers)
+    wanted = _Wanted(window, accounts, Changes(kept, wanted_paths), signers)
     entries = tuple(entry for step in history.steps() if (entry := wanted.entry(step)) is not None)
-    is_sound = records.is_whole and all(each.is_sound for each in entries)
+    is_sound = records.is_whole and all(each.is_sound and each.is_confirmed for each in entries)
     answer = Answer(is_sound=is_sound, is_proven=is_sound and bool(anchors), remark=records.remark, entries=entries)
     if as_json or form == "json":
         print_json(answer)
@@ -173,8 +184,10 @@ def _read(records: Records, history: History, kept: KeptConfigurations) -> None:
 class _Wanted:
     """What was asked for, of each step."""
 
-    def __init__(self, window: Window, accounts: Sequence[str], changes: Changes) -> None:
-        self._window, self._changes = window, changes
+    def __init__(
+        self, window: Window, accounts: Sequence[str], changes: Changes, approvers: Signers | None
+    ) -> None:  # fmt: skip
+        self._window, self._changes, self._approvers = window, changes, approvers
         self._accounts = [glob(each) for each in accounts]
         self._ran: defaultdict[str, list[bytes]] = defaultdict(list)  # By gateway, in order.
 
@@ -199,10 +212,11 @@ class _Wanted:
         if not (is_by and shown.is_wanted):
             return None
         why = f": {change.why}" if change.why else "; no reason is on record"
+        what = replacement(change, ran_before=ran_before)
         return _entry(
-            step, "change", f"{replacement(change, ran_before=ran_before)}, by {responsible(change)}{why}", change,
+            step, "change", f"{what}, by {responsible(change)}{why}{approved_by(change)}", change,
             tuple(ChangedValue(path=path, old=old, new=new) for path, old, new in shown.changes), shown.listed,
-            shown.others, shown.unknown, ran_before=ran_before,
+            shown.others, shown.unknown, ApprovalAnswer.of(change, self._approvers), ran_before=ran_before,
         )  # fmt: skip
 
 
@@ -219,14 +233,15 @@ def _unproven(step: Step) -> HistoryEntry:
 
 def _entry(
     step: Step, kind: Literal["change", "not_proven", "no_record"], text: str, change: ConfigChange | None = None,
-    changes: tuple[ChangedValue, ...] = (), listed: int = 0, others: int = 0, unknown: int | None = 0, *,
-    ran_before: bool = False,
+    changes: tuple[ChangedValue, ...] = (), listed: int = 0, others: int = 0, unknown: int | None = 0,
+    approval: ApprovalAnswer | None = None, *, ran_before: bool = False,
 ) -> HistoryEntry:  # fmt: skip
     return HistoryEntry(
         kind=kind, at_ns=step.from_ns if step.from_ns == step.to_ns else None,
         gateway=step.place.issuer.removeprefix(ISSUER_PREFIX), verdict=step.verdict, text=text,
         account=change.account if change else "", role=change.role if change else "",
         why=change.why if change else "", old_hash=change.old_hash.hex() if change else "",
-        new_hash=(change.new_hash if change else step.unrecorded).hex(), ran_before=ran_before, changes=changes,
-        listed=listed, others=others, unknown=unknown, epoch=step.place.epoch.hex(), seq=step.place.seq,
+        new_hash=(change.new_hash if change else step.unrecorded).hex(), approval=approval, ran_before=ran_before,
+        changes=changes, listed=listed, others=others, unknown=unknown, epoch=step.place.epoch.hex(),
+        seq=step.place.seq,
     )  # fmt: skip

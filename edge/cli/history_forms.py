@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 _LONGEST = 1000  # Characters of a value on the page.
 _COLUMNS = (
     "time", "gateway", "verdict", "account", "role", "why", "old_hash", "new_hash", "path", "old", "new", "remark",
-    "epoch", "seq",
+    "epoch", "seq", "approved_by", "approver_role", "meaning", "proposed_by", "proposed_at",
 )  # fmt: skip
 _STYLE = """\
 
@@ -61,7 +61,7 @@ def history_lines(answer: Answer, zone: tzinfo | None, width: int | None) -> Ite
 
 def _said(entry: HistoryEntry, whose: str) -> Said:
     lines = few([changed(each.path, each.old, each.new) for each in entry.changes], "which --format csv has")
-    word = Text(_word(entry), style="" if entry.is_sound else RED)
+    word = Text(_word(entry), style="" if entry.is_sound and entry.is_confirmed else RED)
     return Said(entry.at_ns, word, "", whose + entry.text, [*lines, *_remainder(entry)])
 
 
@@ -70,7 +70,12 @@ def _word(entry: HistoryEntry) -> str:
 
 
 def _remainder(entry: HistoryEntry) -> Iterator[str]:
-    """What is to be said of changes that are not shown, and of those that the record does not list."""
+    """What is to be said of its approval, of changes that are not shown, and of those that the record does not list."""
+    if entry.approval is not None:
+        by, at = entry.approval.proposed_by, entry.approval.proposed_at
+        yield f"proposed by {by} at {at}, and signed with the key {entry.approval.fingerprint}"
+        if entry.approval.check:
+            yield f"the approval is not confirmed: {entry.approval.check}"
     if entry.others:
         yield f"{counted(entry.others, 'change')} of other paths"
     if entry.unknown:
@@ -88,13 +93,20 @@ def csv_lines(answer: Answer, zone: tzinfo | None) -> str:
     for entry in answer.entries:
         remarks = "; ".join(([] if entry.is_sound and entry.changes else [entry.text]) + list(_remainder(entry)))
         lines = [(each.path, each.old, each.new) for each in entry.changes] or [("", "", "")]
+        by = _approval(entry)
         writer.writerows(
             map(_cell, (
                 "" if entry.at_ns is None else times(entry.at_ns), entry.gateway, _word(entry), entry.account,
-                entry.role, entry.why, entry.old_hash, entry.new_hash, *line, remarks, entry.epoch, str(entry.seq),
+                entry.role, entry.why, entry.old_hash, entry.new_hash, *line, remarks, entry.epoch, str(entry.seq), *by,
             )) for line in lines
         )  # fmt: skip
     return _BYTE_ORDER_MARK + rows.getvalue()
+
+
+def _approval(entry: HistoryEntry) -> tuple[str, ...]:
+    if (approval := entry.approval) is None:
+        return ("",) * 5
+    return approval.name, approval.role, approval.meaning, approval.proposed_by, approval.proposed_at
 
 
 def _cell(words: str) -> str:
@@ -149,6 +161,9 @@ def _row(entry: HistoryEntry, when: str) -> str:
     if entry.is_sound:
         role = _soft(f"({entry.role})" if entry.role else "")
         who = f"<li>{text(entry.account)} {role}</li><li>{text(entry.why)}</li>"
+        if (approval := entry.approval) is not None:
+            meaning = _soft(f"({approval.meaning})")
+            who += f"<li>Approved by {text(approval.name)}, {text(approval.role)} {meaning}</li>"
         before = entry.old_hash[:SHORT] or "none"
         again = f" {_soft('which ran before')}" if entry.ran_before else ""
         what = [f"{before} → {entry.new_hash[:SHORT]}{again}"] if entry.old_hash != entry.new_hash else []

@@ -22,6 +22,7 @@ from edge.files import account_name, replace_file
 from edge.gateway import settings_map
 from edge.gateway.acquire import acquire
 from edge.gateway.audit import EventKind
+from edge.gateway.configurations import require_reason
 from edge.seal import IdentityKey, MemoryCounter, create_identity, issuer_of, keep_public, public_path_of
 from edge.units import format_utc
 from edge.verify.anchors import anchors_in
@@ -182,7 +183,9 @@ def rotate(config: Path, to: Path | None) -> None:
 
 async def _announce(site: Site, new: str) -> None:
     """Have the old key say in the chain which one comes next; the chain ends with a STOP."""
-    async with acquire(site.settings, site.digest, SystemClock(), site.kept) as acquisition:
+    clock = SystemClock()
+    approval = await asyncio.to_thread(require_reason, site, clock.utc_ns())
+    async with acquire(site.settings, site.digest, clock, site.kept, approval) as acquisition:
         was = acquisition.identity.fingerprint
         acquisition.audit.event(EventKind.KEY_ROTATED, site.settings.gateway.name, fingerprint=new, was=was)
 

@@ -50,6 +50,7 @@ _SENTENCES: dict[str, Callable[[_Data], str]] = {
         f"The count of signatures of the identity was not saved: {d['reason']}; see to the disk, or the next start "
         "may begin a new chain"
     ),
+    "export": lambda d: f"{d['values']:,} values of {d['archive']} were exported to {d['file']}, by {d['account']}",
     "subscribed": lambda d: f"Subscribed at broker {d['broker']}",
     "records removed by retention": lambda d: (
         f"{d['records']:,} records of {d['file']} were removed, {d['rule']}; a signed statement beside the file says so"

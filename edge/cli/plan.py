@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from edge.cli.check import PlannedGroup, cost_line, show_problems
+from edge.cli.check import PlannedGroup, show_problems
 from edge.cli.output import print_json
 from edge.config.check import check
 from edge.config.kept import unpack
+from edge.config.proposal import plan_line
 from edge.config.written import document
-from edge.units import format_duration, format_size
+from edge.units import format_size
 
 EXAMPLE = """\b
 Examples:
@@ -56,7 +57,7 @@ def command(path: Path, device: str | None, *, expanded: bool, as_json: bool) ->
         return
     for plan in plans:
         cost = plan.cost
-        click.echo(f"{plan.device}, {plan.group}: {cost_line([plan])} every {format_duration(plan.every_ns)}")
+        click.echo(plan_line(plan))
         click.echo(
             f"  {format_size(cost.request_bytes)} of requests, {format_size(cost.answer_bytes)} of answers a scan"
         )

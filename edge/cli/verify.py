@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -12,8 +12,10 @@ from typing import Literal, NamedTuple
 
 import click
 
+from edge.approval.signers import Signers
 from edge.buffer import PosixDisk, Reader
 from edge.cli import EXIT_NO
+from edge.cli.approvals import ApprovalAnswer, approvers_option, read_signers
 from edge.cli.output import ExistingPath, print_json
 from edge.cli.pack import verify_pack
 from edge.cli.progress import Progress
@@ -24,8 +26,13 @@ from edge.ranges import RecordRange, ranges_to_text
 from edge.references import TrustPath, trust_path
 from edge.relay.archive import FileRecord, gateways, record_files, records_of
 from edge.relay.removals import RefusedStatement, Statement, apply_statements, statements_in
-from edge.seal import Garbage, issuer_of, parse
+from edge.seal import ConfigChange, Garbage, issuer_of, parse
+from edge.seal.record import ISSUER_PREFIX
+from edge.sentences import SHORT
+from edge.terminal import printable
+from edge.units import format_utc
 from edge.verify import Coverage, Judgement, RangeVerdict, Report, Trust, Verdict, Verifier
+from edge.verify.logbook import Place
 from edge.verify.report import STATEMENT, EpochReport, SeveralChains
 from edge.verify.verdicts import REFUSED
 from edge.verify.window import Window
@@ -64,6 +71,21 @@ class RefusedRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovedConfiguration:
+    """A configuration on an authentic record that a second person approved."""
+
+    gateway: str
+    at_ns: int
+    """UTC of the change."""
+    configuration: str
+    """Its SHA-256."""
+    approval: ApprovalAnswer | None
+    """Null where it has a form that only a later version knows."""
+    epoch: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
     """How many revocation lists were used, and by which time."""
 
@@ -93,6 +115,8 @@ class Answer:
     """What retention removed, by the statements of relays that are trusted."""
     refused_statements: tuple[RefusedStatement, ...]
     """Statements of removal that do not count."""
+    approved: tuple[ApprovedConfiguration, ...]
+    """Configurations of the range that a second person approved."""
 
 
 ANSWER = Answer
@@ -121,14 +145,15 @@ Exit code 0: every record of the range is authentic, or every file of the pack a
 @click.option("--admit", help="Verdicts to accept as well: linked, declared_lost, removed; separated by commas.")
 @click.option("--checkpoint", "witnesses", multiple=True, type=ExistingPath(path_type=Path, dir_okay=False),
               help="A CHECKPOINT record held elsewhere: shows whether the end was cut off.")  # fmt: skip
+@approvers_option
 @click.option("--missing-to", type=click.Path(path_type=Path, dir_okay=False),
               help="Write the missing ranges to a file, for tidegate resend on the gateway.")  # fmt: skip
 @click.option("--fast", is_flag=True, help="Check identity signatures and hashes only; records are then LINKED.")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON document.")
 def command(
     paths: tuple[Path, ...], anchors: tuple[TrustPath, ...], gateway: str | None, epoch: str | None, start: str | None,
-    end: str | None, zone: tzinfo | None, admit: str | None, witnesses: tuple[Path, ...], missing_to: Path | None,
-    fast: bool, as_json: bool,
+    end: str | None, zone: tzinfo | None, admit: str | None, witnesses: tuple[Path, ...], approvers: Path | None,
+    missing_to: Path | None, fast: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Verify the records in PATHS: an archive, one gateway's folder in it, record files, or a gateway's buffer.
 
@@ -142,8 +167,9 @@ def command(
     window = window_of(start, end, zone, takes_seqs=True)
     trust = Trust.load(anchors)
     verifier, coverage = Verifier(trust, fast=fast, window=window), Coverage(window)
+    approvals = _Approvals(window, None if approvers is None else read_signers(approvers))
     with Progress("verify", "records") as progress:
-        damage, refused = _read(stored(paths, gateway, progress), gateway, verifier, coverage)
+        damage, refused = _read(stored(paths, gateway, progress), gateway, verifier, coverage, approvals)
     for path in witnesses:
         with named_in_errors(path):
             judgement = verifier.witness(path.read_bytes())
@@ -155,18 +181,19 @@ def command(
     except SeveralChains as error:
         raise click.UsageError(f"--from and --to count within one chain; name it with --epoch: {error}") from None
     _write_missing(missing_to, report)
-    verdict = _verdict(report, admitted, removals)
+    approved = tuple(approvals.approved())
+    verdict = _verdict(report, admitted, removals, approved)
     refused = [(found, judgement) for found, judgement in refused if _is_asked(judgement, report)]
     if as_json:
-        _print_json(report, damage, refused, verdict, removals)
+        _print_json(report, damage, refused, verdict, removals, approved)
     else:
-        _print(report, damage, refused, verdict, removals)
+        _print(report, damage, refused, verdict, removals, approved)
     if not verdict.is_fine:
         raise SystemExit(EXIT_NO)
 
 
 def _read(
-    records: Iterable[FileRecord], gateway: str | None, verifier: Verifier, coverage: Coverage
+    records: Iterable[FileRecord], gateway: str | None, verifier: Verifier, coverage: Coverage, approvals: _Approvals
 ) -> tuple[list[FileRecord], list[tuple[FileRecord, Judgement]]]:
     """Verify records, all or those of a gateway; stretches that are none, and the records that are refused."""
     damage: list[FileRecord] = []
@@ -177,9 +204,39 @@ def _read(
             verifier.add(_first_bytes(found))
         elif gateway is None or is_of(found.data, gateway):
             judgements = coverage.note(verifier.add(found.data))
+            approvals.note(judgements)
             if judgements[0].verdict in REFUSED:
                 refused.append((found, judgements[0]))
     return damage, refused
+
+
+class _Approvals:
+    """Takes the verdicts, and knows which configurations of the range are approved."""
+
+    def __init__(self, window: Window, signers: Signers | None) -> None:
+        self._window, self._signers = window, signers
+        self._found: dict[Place, ConfigChange] = {}
+
+    def note(self, judgements: Iterable[Judgement]) -> None:
+        for each in judgements:
+            content, place = each.content, Place(each.issuer, each.epoch, each.seq)
+            if each.verdict is not Verdict.AUTHENTIC:
+                if each.verdict is not Verdict.DUPLICATE:
+                    self._found.pop(place, None)
+            elif (
+                isinstance(content, ConfigChange)
+                and content.approval is not None
+                and not self._window.side(each.seq, content.at_ns, content.at_ns)
+            ):
+                self._found[place] = content
+
+    def approved(self) -> Iterator[ApprovedConfiguration]:
+        """In the order in which they were read."""
+        for place, change in self._found.items():
+            yield ApprovedConfiguration(
+                gateway=place.issuer.removeprefix(ISSUER_PREFIX), at_ns=change.at_ns, epoch=place.epoch.hex(),
+                seq=place.seq, configuration=change.new_hash.hex(), approval=ApprovalAnswer.of(change, self._signers),
+            )  # fmt: skip
 
 
 def _write_missing(path: Path | None, report: Report) -> None:
@@ -217,11 +274,17 @@ class _Removals(NamedTuple):
     refused: list[RefusedStatement]
 
 
-def _verdict(report: Report, admitted: list[Verdict | RangeVerdict], removals: _Removals) -> _Answer:
+def _verdict(
+    report: Report, admitted: list[Verdict | RangeVerdict], removals: _Removals,
+    approved: Sequence[ApprovedConfiguration],
+) -> _Answer:  # fmt: skip
     is_whole, is_fine = report.is_wholly_authentic(), report.is_wholly_authentic(admitted) and not removals.refused
+    is_fine &= (is_confirmed := not any(each.approval is not None and each.approval.check for each in approved))
     words = "; ".join(("yes" if is_whole else "no", *report.shortfalls))
     if removals.refused:
         words += "; a statement of removal does not count"
+    if not is_confirmed:
+        words += "; an approval is not confirmed"
     if is_fine and not is_whole:
         words += "; accepted with --admit"
     return _Answer(is_fine, is_whole, words)
@@ -285,7 +348,7 @@ def is_of(data: bytes, gateway: str) -> bool:
 
 def _print(
     report: Report, damage: list[FileRecord], refused: list[tuple[FileRecord, Judgement]], verdict: _Answer,
-    removals: _Removals,
+    removals: _Removals, approved: Sequence[ApprovedConfiguration],
 ) -> None:  # fmt: skip
     lines = [
         f"GARBAGE      {each.file}: {each.length} bytes from offset {each.offset} are no record" for each in damage
@@ -294,11 +357,21 @@ def _print(
     lines += [f"REFUSED      {each.file}: {each.reason}" for each in removals.refused]
     lines += [f"REMOVED      {each.gateway}/{each.file}: {each.records:,} records at {each.removed_at}, {each.rule}; "
               f"stated by relay {each.relay}" for each in removals.stated]  # fmt: skip
+    lines += map(_approval, approved)
     for line in lines[:_DAMAGE_SHOWN]:
-        click.echo(line)
+        click.echo(printable(line))
     if len(lines) > _DAMAGE_SHOWN:
         click.echo(f"             and {len(lines) - _DAMAGE_SHOWN:,} more; --json lists them all")
     click.echo(report.text(verdict.words))
+
+
+def _approval(found: ApprovedConfiguration) -> str:
+    which = f"{found.gateway}: configuration {found.configuration[:SHORT]} at {format_utc(found.at_ns)}"
+    if (approval := found.approval) is None:
+        return f"APPROVED?    {which}, in a form that this version does not know"
+    word, why = ("REFUSED", f": {approval.check}") if approval.check else ("APPROVED", "")
+    return (f"{word:12} {which} by {approval.name}, {approval.role} ({approval.meaning}); "
+            f"proposed by {approval.proposed_by} at {approval.proposed_at}{why}")  # fmt: skip
 
 
 def _refusal(found: FileRecord, judgement: Judgement) -> str:
@@ -308,7 +381,7 @@ def _refusal(found: FileRecord, judgement: Judgement) -> str:
 
 def _print_json(
     report: Report, damage: list[FileRecord], refused: list[tuple[FileRecord, Judgement]], verdict: _Answer,
-    removals: _Removals,
+    removals: _Removals, approved: Sequence[ApprovedConfiguration],
 ) -> None:  # fmt: skip
     lists = report.revocation_lists
     print_json(
@@ -325,6 +398,7 @@ def _print_json(
                 for found, judgement in refused
             ),
             removed=tuple(removals.stated), refused_statements=tuple(removals.refused),
+            approved=tuple(approved),
         )
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from edge.approval.signers import Signers
 from edge.config.check_process import Role
 from edge.config.devices import (
     CheckedDevice,
@@ -248,6 +249,23 @@ def gateway_warnings(settings: GatewaySettings, root: Node) -> Iterator[Problem]
         yield _warning(root, "no uplink is written: records stay in the buffer and go nowhere")
     elif settings.uplink is not None:
         yield from _broker(settings.uplink.mqtt, root, "uplink", "mqtt")
+    if settings.approval is not None:
+        yield from _approvers(settings.approval.allowed_signers, root, is_regulated=settings.gateway.regulated)
+
+
+def _approvers(file: Path, root: Node, *, is_regulated: bool) -> Iterator[Problem]:
+    """What is wrong with those who may approve; it prevents no start, for then devices would not be read."""
+    if not is_regulated:
+        yield _warning(root, "gateway.regulated is false: no change needs an approval", "approval")
+    try:
+        Signers.parse(file.read_bytes(), str(file))
+    except OSError as error:
+        yield _warning(root, f"{file} cannot be read, and nobody can approve a change: {error.strerror}", "approval",
+                       "allowed_signers")  # fmt: skip
+    except ConfigError as error:
+        for each in error.problems:
+            message = f"{each.message}; nobody can approve a change until this is corrected"
+            yield replace(each, message=message, path="approval.allowed_signers", severity="warning")
 
 
 def _missing_libraries(root: Node) -> Iterator[Problem]:

@@ -66,6 +66,8 @@ class Site:
     Attributes:
         files: names in `folder` of all files, whose digests `digest` covers.
         kept: what is to be kept of it, where that is not done.
+        proposal: the second part of the text by which it is proposed in place of the one on record; empty where nobody
+            is named who could approve it.
     """
 
     settings: GatewaySettings
@@ -74,6 +76,7 @@ class Site:
     folder: Path = Path()
     files: tuple[str, ...] = ()
     kept: KeptConfiguration | None = None
+    proposal: str = ""
 
 
 def begin_check(path: Path, role: Role = "all") -> Callable[[], Site]:
@@ -169,7 +172,8 @@ def _send_site(path: Path, role: Role, pipe: IO[bytes]) -> None:
 def _check(path: Path, role: Role, send: Callable[[str], None]) -> Site | ConfigError:
     from edge.config.check import check
     from edge.config.kept import digest_on_record, is_held
-    from edge.config.written import compare, packed_files
+    from edge.config.proposal import proposal_body
+    from edge.config.written import compare, configuration_of, packed_files
     from edge.driver import DriverKind, load
 
     def find(driver: str) -> DriverKind[Any]:
@@ -188,5 +192,8 @@ def _check(path: Path, role: Role, send: Callable[[str], None]) -> Site | Config
     is_new = role != "forward" and not (old == checked.digest and is_kept)
     folder = path if path.is_dir() else path.parent
     kept = replace(compare(checked.pack(), state, old), files=packed_files(folder, checked.files)) if is_new else None
+    proposal, before = "", configuration_of(state, old) if is_new else None
+    if before is not None and (settings.approval is not None or "approval" in before):
+        proposal = proposal_body(checked, before)
     return Site(settings=packed, digest=checked.digest, warnings=checked.warnings, folder=folder,
-                files=checked.files, kept=kept)  # fmt: skip
+                files=checked.files, kept=kept, proposal=proposal)  # fmt: skip

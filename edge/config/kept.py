@@ -27,6 +27,8 @@ DIRECTORY = "configurations"
 DIGEST = "configuration.sha256"
 PENDING = "configuration.pending"
 FILES_KEPT = 100
+VALUE = 60
+"""How many characters of a changed value stand in a sentence."""
 LIMIT_BYTES = 64 * 2**20
 """Largest configuration that is unpacked."""
 
@@ -74,6 +76,14 @@ def unpack(packed: bytes) -> Any:
     if len(text) > LIMIT_BYTES:
         raise ValueError(f"a kept configuration of more than {LIMIT_BYTES} bytes")
     return orjson.loads(text)
+
+
+def changed(path: str, old: str, new: str, longest: int = VALUE) -> str:
+    """One change of a configuration in words; values of more than `longest` characters are cut."""
+    old, new = (each if len(each) <= longest else f"{each[: longest - 1]}…" for each in (old, new))
+    if old and new:
+        return f"{path} from {old} to {new}"
+    return f"{path} added: {new}" if new else f"{path} removed, was {old}"
 
 
 def file_of(state: Path, digest: bytes) -> Path:
@@ -145,11 +155,20 @@ def put_on_record(state: Path, digest: bytes) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
-    """A configuration that the next start takes into use: of which digest, for whom and why."""
+    """A configuration that is asked for: of which digest, by whom and why, and how it was approved.
+
+    Attributes:
+        change: the head of the text that was signed; empty where nobody has approved it.
+        sha256: of the whole text, in hexadecimal.
+        signature: an SSHSIG in its armour.
+    """
 
     digest: str
     account: str
     why: str
+    change: str = ""
+    sha256: str = ""
+    signature: str = ""
 
 
 def pending(state: Path, digest: bytes) -> Pending | None:
@@ -158,7 +177,7 @@ def pending(state: Path, digest: bytes) -> Pending | None:
         found = Pending(**orjson.loads((state / PENDING).read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
-    texts = (found.digest, found.account, found.why)
+    texts = (found.digest, found.account, found.why, found.change, found.sha256, found.signature)
     return found if all(isinstance(text, str) for text in texts) and found.digest == digest.hex() else None
 
 

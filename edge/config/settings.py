@@ -304,6 +304,17 @@ class LogSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ApprovalSettings(Settings):
+    """Who approves changes of the configuration."""
+
+    allowed_signers: Location
+    """File of those whose signature approves a change, as OpenSSH's ALLOWED SIGNERS, with a role as the comment.
+
+    With `gateway.regulated` a change without the approval of a second person is refused.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
 class GatewaySettings(Settings):
     """The configuration of a gateway."""
 
@@ -325,6 +336,8 @@ class GatewaySettings(Settings):
     """Status and metrics of the running gateway."""
     log: LogSettings = LogSettings()
     """Log output for the operators."""
+    approval: ApprovalSettings | None = None
+    """Who approves changes of the configuration; without it nobody has to."""
     devices: Annotated[Sequence[DeviceSettings], MinLen(1)]
     """What is read."""
 

@@ -85,9 +85,7 @@ def unpacked_files(archive: bytes) -> dict[str, bytes]:
 
 def compare(packed: bytes, state: Path, old: bytes) -> KeptConfiguration:
     """What is kept of a configuration, with what changed since the one of the digest `old`."""
-    before = None
-    with suppress(OSError, ValueError):
-        before = unpack(file_of(state, old).read_bytes())
+    before = configuration_of(state, old)
     if before is None:
         return KeptConfiguration(packed=packed)
     changes, count, size_bytes = [], 0, 0
@@ -99,8 +97,18 @@ def compare(packed: bytes, state: Path, old: bytes) -> KeptConfiguration:
     return KeptConfiguration(packed=packed, changes=tuple(changes), count=count)
 
 
-def differences(old: Any, new: Any, path: str = "") -> Iterator[Change]:
-    """Each value that is another, and each item that is new or gone, in the order of the new configuration."""
+def configuration_of(state: Path, digest: bytes) -> Any:
+    """A configuration that was on record, as it is kept; None where it is not."""
+    with suppress(OSError, ValueError):
+        return unpack(file_of(state, digest).read_bytes())
+    return None
+
+
+def differences(old: Any, new: Any, path: str = "", limit: int = _TEXT_LIMIT) -> Iterator[Change]:
+    """Each value that is another, and each item that is new or gone, in the order of the new configuration.
+
+    Values of more than `limit` characters are cut.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
         dot = f"{path}." if path else ""
         pairs = {key: f"{dot}{key}" for key in (*new, *old)}
@@ -109,15 +117,15 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[Change]:
         pairs = {name: f"{path}[{name}]" for name in (*new, *old)}
     else:
         if old != new:
-            yield path, _text(old), _text(new)
+            yield path, _text(old, limit), _text(new, limit)
         return
     for key, at in pairs.items():
         if key not in new:
-            yield at, _text(old[key]), ""
+            yield at, _text(old[key], limit), ""
         elif key not in old:
-            yield at, "", _text(new[key])
+            yield at, "", _text(new[key], limit)
         else:
-            yield from differences(old[key], new[key], at)
+            yield from differences(old[key], new[key], at, limit)
 
 
 def paths(value: Any, path: str = "") -> Iterator[str]:
@@ -156,9 +164,9 @@ def _paired(old: dict[str, Any], new: dict[str, Any]) -> tuple[dict[str, Any], d
     return old, {renamed.get(key, key): item for key, item in new.items()}
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, limit: int) -> str:
     text = yaml(value)
-    return text if len(text) <= _TEXT_LIMIT else f"{text[: _TEXT_LIMIT - 1]}…"
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def document(value: Any, indent: str = "") -> Iterator[str]:

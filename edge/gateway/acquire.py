@@ -21,7 +21,7 @@ from edge.driver import UsesCertificates
 from edge.gateway import settings_map
 from edge.gateway.audit import Audit, EventKind
 from edge.gateway.calibrations import CalibrationKeeper
-from edge.gateway.configurations import ConfigurationRecorder, newest_configurations, require_reason
+from edge.gateway.configurations import ConfigurationRecorder, newest_configurations
 from edge.gateway.devices import ConfiguredDevice, PlannedSite, PollerFactory, plan_site
 from edge.gateway.resend import ResendRequest, accept_requests
 from edge.gateway.sink import AcquisitionSink
@@ -46,17 +46,20 @@ log = get_logger(__name__)
 
 @asynccontextmanager
 async def acquire(
-    settings: GatewaySettings, digest: bytes, clock: Clock, kept: KeptConfiguration | None = None
+    settings: GatewaySettings,
+    digest: bytes,
+    clock: Clock,
+    kept: KeptConfiguration | None = None,
+    approval: bytes | None = None,
 ) -> AsyncIterator[Acquisition]:
     """Open everything between the disk and the devices; only a clean end of the block records STOP.
 
     Args:
-        digest: of the configuration's files, and `kept` what is kept of it.
+        digest: of the configuration's files, `kept` what is kept of it, and `approval` that of `require_reason`.
 
     Raises:
         ConfigError: the identity, the buffer or a device cannot be used as configured.
     """
-    await asyncio.to_thread(require_reason, settings, digest)
     with DirectoryLock(settings.buffer_directory, "acquire"):
         identity, is_new = await asyncio.to_thread(settings_map.identity, settings)
         sink = AcquisitionSink(clock)
@@ -108,7 +111,7 @@ async def acquire(
                     certificates=CertificateMonitor(sink.record_event), calibrations=calibrations, sink=sink,
                     recent=recent,
                 )  # fmt: skip
-                await acquisition.record_start(resumed, is_new_identity=is_new)
+                await acquisition.record_start(resumed, approval, is_new_identity=is_new)
                 yield acquisition
                 await acquisition.record_stop()
 
@@ -299,7 +302,7 @@ class Acquisition:
 
     # What goes on record at the start and at the end
 
-    async def record_start(self, resumed: ResumeResult, *, is_new_identity: bool) -> None:
+    async def record_start(self, resumed: ResumeResult, approval: bytes | None, *, is_new_identity: bool) -> None:
         """Record what this run begins with; the chain's first record is durable when this returns."""
         now_ns = self.utc_ns()
         stored = self.recorder.store_first(resumed.first, _gaps_of_groups(resumed, now_ns))
@@ -307,7 +310,7 @@ class Acquisition:
         self._record_start_events(resumed, now_ns, is_new_identity=is_new_identity)
         self._open_sink()
         await self.loss_declarer.declare(self.store.recovery.damages)
-        await self.configurations.record_start(self.digest, self.kept)
+        await self.configurations.record_start(self.digest, self.kept, approval)
         if await self.recorder.wait_stored(stored):
             await self.recorder.save_counter()
 

@@ -3,6 +3,7 @@
 An apply is a task of the gateway, so that it ends as it should when the command that asked for it goes away:
 
 - The files are checked in a process of their own, and must be those that the command has shown.
+- Where a second person has to approve it, the approval is verified here, whatever the command has said of it.
 - Devices with the same settings are left alone. The others are planned beside the running ones.
 - Who asked for it and why is left for the next start first: one that comes in the middle knows it too.
 - The CONFIG record with who and why is stored before anything changes. Where it cannot be, nothing changes.
@@ -28,6 +29,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 import orjson
 
+from edge.approval.sshsig import Refused
 from edge.config.check_process import Site, check_again
 from edge.config.kept import (
     KeptConfiguration,
@@ -43,6 +45,7 @@ from edge.config.settings import GatewaySettings
 from edge.errors import BufferFull, ConfigError
 from edge.files import account_name
 from edge.gateway.acquire import Acquisition
+from edge.gateway.approvals import ApproverList, approved, list_of
 from edge.gateway.audit import EventKind
 from edge.gateway.calibrations import is_same_but_for_calibration
 from edge.gateway.configurations import Author, check_reason, claimed_account, seen
@@ -100,6 +103,7 @@ class Applier:
         self._tasks: asyncio.TaskGroup | None = None
         self._seen: tuple[object, ...] = ()
         self._names_held: list[str] = []
+        self._approvers = ApproverList(site.settings.gateway.state)
 
     @property
     def digest(self) -> bytes:
@@ -141,7 +145,9 @@ class Applier:
         if self.progress.state == "running" or self._tasks is None:
             raise GatewayRefuses(f"another apply is under way, asked for by {self.progress.account}; wait for its end")
         self._report("running", "the files are checked", author)
-        self._tasks.create_task(self._apply(author, request.digest, within_s), name="apply")
+        asked = Pending(digest=request.digest, account=author.account, why=author.why, change=request.change,
+                        sha256=request.sha256, signature=request.signature)  # fmt: skip
+        self._tasks.create_task(self._apply(author, asked, within_s), name="apply")
         return b"{}"
 
     async def ask_progress(self, _: Request) -> bytes:
@@ -170,45 +176,61 @@ class Applier:
         """Watch the files, and apply them when asked, until cancelled."""
         async with asyncio.TaskGroup() as self._tasks:
             self._names_held = await asyncio.to_thread(self._names)
+            await self._look_at_approvers()
             while True:
                 await asyncio.sleep(LOOK_EVERY_S)
                 if self.progress.state != "running":
                     await self._look()
+                    await self._look_at_approvers()
         raise AssertionError("it is only left by its cancellation")
 
     def _report(self, state: Any, text: str, author: Author, **more: Any) -> None:
         self.progress = Progress(state=state, text=text, account=author.account, **more)
 
-    async def _apply(self, author: Author, digest: str, within_s: float) -> None:
+    async def _apply(self, author: Author, asked: Pending, within_s: float) -> None:
         state = self._site.settings.gateway.state
-        await self._attempt(author, digest, within_s, state)
+        await self._attempt(author, asked, within_s, state)
         if self.progress.state in ("refused", "unchanged"):
             await asyncio.to_thread(drop_pending, state)
 
-    async def _attempt(self, author: Author, digest: str, within_s: float, state: Path) -> None:
+    async def _attempt(self, author: Author, asked: Pending, within_s: float, state: Path) -> None:
         before = self._site
         try:
-            word = Pending(digest=digest, account=author.account, why=author.why)
-            await asyncio.to_thread(set_pending, state, word)
+            await asyncio.to_thread(set_pending, state, asked)
             self._require_disk()
             site = await _without_bugs(check_again(self.path, "acquire"))
-            if site.digest.hex() != digest:
+            if site.digest.hex() != asked.digest and not asked.change:
                 self._report("refused", "the files have changed since they were shown; look at them again", author)
                 return
             if site.digest == before.digest:
                 self._report("unchanged", "this configuration runs already", author)
                 return
             check_reason(author.why, is_regulated=site.settings.gateway.regulated)
+            author = replace(author, approval=await self._approval(asked, site))
             if others := _other_sections(before.settings, site.settings):
                 self._report("restart", "taken into use by the next start of the gateway", author, restart=others)
                 return
             changed = await self._take(site, author, "the devices that change are planned")
         except ConfigError as error:
             self._report("refused", "nothing was changed", author, problems=tuple(map(str, error.problems)))
+        except Refused as error:
+            reason = seen(str(error))
+            told = {"account": author.account, "name": error.reason, "reason": reason, "configuration": asked.digest}
+            self._acquisition.audit.event(EventKind.APPROVAL_REFUSED, self.path.name, **told)
+            self._report("refused", "nothing was changed", author, problems=(reason,))
         except (OSError, BufferFull) as error:
             self._report("refused", f"the change cannot be put on record, and nothing was changed: {error}", author)
         else:
             await self._wait(before, changed, author, within_s)
+
+    async def _approval(self, asked: Pending, site: Site) -> bytes | None:
+        """The approval of a configuration, by what the running one asks for. Raises Refused."""
+        await self._look_at_approvers()  # By the list that goes on record, also where it is put back at once.
+        running = self._site.settings
+        return await asyncio.to_thread(
+            approved, asked, site, self._site.digest, list_of(running), self._acquisition.utc_ns(),
+            is_regulated=running.gateway.regulated,
+        )  # fmt: skip
 
     def _require_disk(self) -> None:
         """Raise OSError while a record would be lost with the power."""
@@ -289,6 +311,15 @@ class Applier:
             self._acquisition.audit.event(
                 EventKind.CONFIG_DIFFERS, self.path.name, configuration=self._site.digest.hex()
             )
+
+    async def _look_at_approvers(self) -> None:
+        file = list_of(self._site.settings)
+        if (found := await asyncio.to_thread(self._approvers.changed, file)) is None:
+            return
+        subject = "" if file is None else file.name
+        self._acquisition.audit.event(EventKind.APPROVERS_CHANGED, subject, old=found[0], new=found[1])
+        with suppress(OSError):  # The next start puts it on record again.
+            await asyncio.to_thread(self._approvers.note)
 
     def _signature(self) -> tuple[object, ...]:
         """What is another whenever a file may be; without its content."""

@@ -48,6 +48,16 @@ class EventKind(Enum):
         Severity.ERROR,
         "A device of a new configuration did not come up in time, and the one before returned; the data say which.",
     )
+    APPROVAL_REFUSED = (
+        "approval.refused",
+        Severity.ERROR,
+        "A change was not applied: its approval was missing or not accepted; the data say who asked, and why not.",
+    )
+    APPROVERS_CHANGED = (
+        "approvers.changed",
+        Severity.WARNING,
+        "The file of those who may approve a change is another; the data have its old and new SHA-256.",
+    )
     CHAIN_NEW = (
         "chain.new",
         Severity.ERROR,
@@ -160,7 +170,7 @@ class EventKind(Enum):
 
 _LOGGED_EACH_TIME = (EventKind.DEVICE_UP, EventKind.DEVICE_DOWN, EventKind.UPLINK_UP, EventKind.UPLINK_DOWN)
 
-_TOLD_APART_BY = ("reason_code", "group", "to", "percent", "is_in_memory", "whose", "name")
+_TOLD_APART_BY = ("reason_code", "group", "to", "percent", "is_in_memory", "whose", "name", "configuration", "new")
 """Data that make two events of a kind and subject two things: folded into one, the last would hide the others."""
 
 RecordEvent = Callable[[int, str, int, str, Mapping[str, Value]], None]

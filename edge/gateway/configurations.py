@@ -12,6 +12,8 @@ from unicodedata import category
 
 import orjson
 
+from edge.approval.sshsig import Refused
+from edge.config.check_process import Site
 from edge.config.kept import (
     KeptConfiguration,
     digest_on_record,
@@ -23,6 +25,7 @@ from edge.config.kept import (
 from edge.config.settings import GatewaySettings
 from edge.errors import BufferFull, ConfigError
 from edge.files import account_name, replace_file
+from edge.gateway.approvals import approved, list_on_record
 from edge.health import ConfigurationStatus
 from edge.logs import get_logger
 from edge.recent import Recent
@@ -47,6 +50,8 @@ class Author:
     account: str
     role: str
     why: str
+    approval: bytes | None = None
+    """As the CONFIG record has it, where a second person approved it."""
 
 
 class ConfigurationRecorder:
@@ -59,7 +64,7 @@ class ConfigurationRecorder:
         self._recorder, self._recent = recorder, recent
         self._utc_ns = utc_ns
 
-    async def record_start(self, digest: bytes, kept: KeptConfiguration | None) -> None:
+    async def record_start(self, digest: bytes, kept: KeptConfiguration | None, approval: bytes | None) -> None:
         """Record the configuration of this run where it is not that of the last one, or was not kept then.
 
         Raises:
@@ -68,7 +73,7 @@ class ConfigurationRecorder:
         old = await asyncio.to_thread(digest_on_record, self._state)
         if old == digest and (kept is None or is_held(self._state, old)):
             return
-        author = await asyncio.to_thread(self._author_of_start, old, digest)
+        author = replace(await asyncio.to_thread(self._author_of_start, old, digest), approval=approval)
         if old not in (b"", digest):
             log.info("configuration changed", old=old.hex(), new=digest.hex(), account=author.account)
         try:
@@ -113,16 +118,17 @@ class ConfigurationRecorder:
 
     def _records(self, digest: bytes, old: bytes, kept: KeptConfiguration, author: Author) -> Iterator[ConfigChange]:
         """The change, with the first part of the configuration, and the further parts."""
-        parts = [kept.packed[at : at + _PART_BYTES] for at in range(0, len(kept.packed), _PART_BYTES)]
+        size = _PART_BYTES - len(author.approval or b"")
+        parts = [kept.packed[at : at + size] for at in range(0, len(kept.packed), size)]
         change = ConfigChange(
             at_ns=self._utc_ns(), account=author.account, role=author.role, why=author.why, old_hash=old,
-            new_hash=digest, changes=kept.changes,
+            new_hash=digest, changes=kept.changes, approval=author.approval,
         )  # fmt: skip
         if not parts:
             yield change
         for number, part in enumerate(parts):
             of_it = KeptPart(number, len(parts), part, kept.count)
-            yield replace(change, kept=of_it, changes=() if number else change.changes)
+            yield replace(change, kept=of_it, changes=(), approval=None) if number else replace(change, kept=of_it)
 
 
 def newest_configurations(state: Path) -> list[ConfigurationStatus]:
@@ -154,13 +160,25 @@ def check_reason(why: str, *, is_regulated: bool) -> None:
                           '--why "change request 1207: new range of TT-101"')  # fmt: skip
 
 
-def require_reason(settings: GatewaySettings, digest: bytes) -> None:
-    """Raise ConfigError where the gateway is regulated and its configuration was changed without a reason."""
-    state = settings.gateway.state
-    if not settings.gateway.regulated or digest_on_record(state) in (b"", digest):
-        return
-    if (asked := pending(state, digest)) is not None:
-        check_reason(asked.why, is_regulated=True)  # It may have been left before the gateway was regulated.
-    else:
+def require_reason(site: Site, now_ns: int) -> bytes | None:
+    """The approval of the configuration that is started, where it was changed and has one; `now_ns` is UTC.
+
+    Raises:
+        ConfigError: the gateway is regulated, and its configuration was changed without a reason, or an approval.
+    """
+    state, digest = site.settings.gateway.state, site.digest
+    old = digest_on_record(state)
+    if old in (b"", digest):
+        return None
+    was_regulated, file = list_on_record(site)
+    asked, is_regulated = pending(state, digest), was_regulated or site.settings.gateway.regulated
+    if asked is None and is_regulated:
         raise ConfigError("gateway.regulated: the files are not those on record, and nobody said why; run tidegate "
                           "apply with --why, and start again")  # fmt: skip
+    if asked is None:
+        return None
+    check_reason(asked.why, is_regulated=is_regulated)  # It may have been left before the gateway was regulated.
+    try:
+        return approved(asked, site, old, file, now_ns, is_regulated=was_regulated)
+    except Refused as error:
+        raise ConfigError(f"approval: {error}") from error

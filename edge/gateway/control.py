@@ -74,6 +74,7 @@ class Request:
         why: the reason of an apply.
         claimed: who asks, by its own account.
         within: seconds in which changed devices come up.
+        change: the head of the text by which a change was approved, `sha256` of the whole text, and its `signature`.
         user: who asks, as the kernel says, whatever is sent.
     """
 
@@ -86,11 +87,14 @@ class Request:
     why: str = ""
     claimed: str = ""
     within: str = "0"
+    change: str = ""
+    sha256: str = ""
+    signature: str = ""
     user: int = -1
 
     def __post_init__(self) -> None:
         texts = (self.ask, self.device, self.place, self.digest, self.path, self.why, self.claimed, self.within,
-                 *self.tags)  # fmt: skip
+                 self.change, self.sha256, self.signature, *self.tags)  # fmt: skip
         if not all(isinstance(text, str) for text in texts):
             raise TypeError("a question has texts only")
 

@@ -19,6 +19,7 @@ from edge.gateway import settings_map
 from edge.gateway.acquire import Acquisition, acquire
 from edge.gateway.apply import Applier
 from edge.gateway.audit import EventKind
+from edge.gateway.configurations import require_reason
 from edge.gateway.control import Answer, ControlServer
 from edge.gateway.forward import Forwarding
 from edge.gateway.history import History
@@ -105,7 +106,8 @@ class Daemon:
             yield
             return
         site = self._site
-        async with acquire(self.settings, site.digest, self.clock, site.kept) as self.acquisition:
+        approval = await asyncio.to_thread(require_reason, site, self.clock.utc_ns())
+        async with acquire(self.settings, site.digest, self.clock, site.kept, approval) as self.acquisition:
             self.applier = Applier(self.acquisition, site, self._path)
             yield
 

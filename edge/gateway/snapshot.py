@@ -130,7 +130,7 @@ def _gateway(daemon: Daemon, now_ns: int) -> GatewayStatus:
         control_socket=str(daemon.control_socket) if daemon.acquisition else "",
         live_socket=str(daemon.live_socket) if daemon.acquisition else "",
         configuration=daemon.applier.digest.hex() if daemon.applier else "",
-        **_unapplied(daemon.applier, now_ns),
+        regulated=daemon.settings.gateway.regulated, **_unapplied(daemon.applier, now_ns),
     )  # fmt: skip
 
 

@@ -111,8 +111,9 @@ def _gateway(snapshot: StatusSnapshot, command_version: str) -> Iterator[Problem
             remedy = "the next start takes all of it into use, for whom and why is kept"
         elif snapshot.gateway.apply:
             text += f": {snapshot.gateway.apply}"
-        yield Problem(subject="configuration", state="NOTICE", code=ErrorCode.NOT_APPLIED.id, text=text,
-                      remedy=remedy)  # fmt: skip
+        is_alarm = snapshot.gateway.regulated and age_ns is not None and not snapshot.gateway.waits_for_start
+        yield Problem(subject="configuration", state="DEGRADED" if is_alarm else "NOTICE",
+                      code=ErrorCode.NOT_APPLIED.id, text=text, remedy=remedy)  # fmt: skip
     if command_version and running and running != command_version:
         yield Problem(subject=role, state="NOTICE", code=ErrorCode.VERSION_DIFFERS.id,
                       remedy=f"start the {role} again to run what is installed",

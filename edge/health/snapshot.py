@@ -48,7 +48,8 @@ class GatewayStatus:
     `disk_bytes_per_day` is that at the rate of the last hour. Both are None where the kernel does not count it, the
     second in the first minute, too. `configuration` is the SHA-256 of the one that runs; `unapplied` names its file or
     directory where that is another by now, or is just applied; `apply` says what the last apply does or left undone,
-    and `waits_for_start` has the sections that only a start takes into use.
+    and `waits_for_start` has the sections that only a start takes into use. `regulated`: a change needs a reason, or
+    an approval, and a file that was edited and not applied is more than a notice.
     """
 
     name: str
@@ -69,6 +70,7 @@ class GatewayStatus:
     unapplied_age_ns: int | None = None
     apply: str = ""
     waits_for_start: tuple[str, ...] = ()
+    regulated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ HOMES = {
     "axe_core_python": ["tests"],
     "paho": ["tests", "bench"],
     "cryptography": [
+        "edge/approval",
         "edge/seal",
         "edge/tls.py",
         "edge/verify",

@@ -20,6 +20,7 @@ from edge.cli.history import Answer, ChangedValue, HistoryEntry
 from edge.cli.history_forms import history_lines
 from edge.config.written import differences
 from edge.seal import ConfigChange, RecordType, encode
+from edge.seal.approval import Approval
 from edge.seal.payloads import KeptPart
 from edge.terminal import RED
 from tests.support.chains import TIME, UTC_NS, Plant, start
@@ -331,8 +332,10 @@ _HOSTILE = ["=cmd|'/c calc'!A1", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\N{FULLWID
 def hostile(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     gateway = _Gateway()
     words = request.param
+    approval = Approval(name=words, role=words, meaning=words, fingerprint=words, proposed_by=words, proposed_at=words,
+                        digest=b"", signature=b"")  # fmt: skip
     gateway.seal(ConfigChange(at_ns=UTC_NS, account=words, role=words, why=words, old_hash=b"", new_hash=b"a",
-                              changes=((words, words, words),)))  # fmt: skip
+                              changes=((words, words, words),), approval=approval.to_bytes()))  # fmt: skip
     return gateway.archive(tmp_path)
 
 
@@ -340,7 +343,7 @@ def test_no_cell_is_a_formula_and_no_character_hides(hostile: Path) -> None:
     """Whoever may write a reason must not run a program on the machine of the auditor."""
     [_, row] = csv.reader(StringIO(_history(hostile, "--format", "csv").stdout.removeprefix("\ufeff")))
 
-    assert len(row) == 14
+    assert len(row) == 19
     for cell in row:
         assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\uff1d"))
         assert cell.isprintable()

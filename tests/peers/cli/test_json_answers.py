@@ -38,6 +38,10 @@ CASES: list[tuple[str, str, int]] = [
     ("diff", f"FOLDER/gateway.yaml {SIMULATED}", 1),
     ("diff", "FOLDER/gateway.yaml BAD", 78),
     ("diff", "FOLDER/gateway.yaml", 0),
+    ("propose", "FOLDER/proposed.yaml --why again --to new.change", 0),
+    ("propose", "FOLDER/gateway.yaml --why again", 1),
+    ("propose", "FOLDER/gateway.yaml", 2),
+    ("propose", "BAD --why again", 78),
     ("apply", "FOLDER/gateway.yaml --why again", 0),
     ("apply", "FOLDER/gateway.yaml --within soon", 2),
     ("apply", "BAD", 78),
@@ -141,6 +145,7 @@ class Plant:
                "scan_groups": [{"every": "1 s", "tags": [tag]}]}  # fmt: skip
         away = {"gateway": {"name": "g", "path": "a/b", "state": str(beside / "state")}, "devices": [plc]}
         (beside / "away.yaml").write_text(yaml.safe_dump(away))
+        (self.folder / "proposed.yaml").write_bytes((self.folder / "gateway.yaml").read_bytes())
         (beside / "bad.yaml").write_text("gateway: {name: g, pth: a/b}\n")
         [day] = (self.folder / "archive/demo").glob("*.rec")
         altered = bytearray(day.read_bytes())

@@ -105,6 +105,15 @@ def test_who_changed_a_scale(tmp_path: Path) -> None:
         assert "tags[TT-101].scale,0.1,0.5" in (tmp_path / "history.csv").read_text()
 
 
+def test_a_change_that_a_second_person_approves(tmp_path: Path) -> None:
+    with typist(tmp_path, {"account tidegate": f"account {getpass.getuser()}"}) as person:
+        person.type_page("docs/how-to/approve-changes.md")
+
+        said = person.run("tidegate verify state/buffer --trust state/identity.pub.pem --approvers approvers")
+        assert re.search(r"APPROVED +line-4: configuration \w{8} at \S+Z by berta@acme.example, Head of quality", said)
+        assert "Wholly authentic: yes" in said
+
+
 RELAY = """\
 relay:
   name: it

@@ -5,6 +5,7 @@ TYPED = (
     "docs/how-to/lab-chain.md", "docs/how-to/metrics-from-another-machine.md", "docs/how-to/replace-a-gateway.md",
     "docs/how-to/backup-and-replace.md", "docs/how-to/ports-and-firewall.md", "docs/how-to/keys.md",
     "docs/how-to/clock.md", "docs/how-to/history.md", "docs/how-to/page.md", "docs/how-to/historian.md",
+    "docs/how-to/approve-changes.md",
 )  # fmt: skip
 """From top to bottom, in test_typed_pages.py."""
 
