@@ -69,7 +69,8 @@ def folded(line: str) -> Iterator[str]:
     yield indent + line
 
 
-def _unfolded(lines: Iterable[str]) -> Iterator[str]:
+def unfolded(lines: Iterable[str]) -> Iterator[str]:
+    """The lines as they were before `folded`."""
     whole = ""
     for line in lines:
         if line.startswith(_INDENT):
@@ -127,10 +128,10 @@ class Change:
         title, _, rest = head.removesuffix("\n").partition("\n\n")
         if title != TITLE or not how:
             _altered("it is not as tidegate propose writes it")
-        fields = [line.partition(": ") for line in _unfolded(rest.split("\n"))]
+        fields = [line.partition(": ") for line in unfolded(rest.split("\n"))]
         if tuple(name for name, _, _ in fields) != _FIELDS or fields[-1][2] != MEANING:
             _altered("a line of it is another")
-        values = [_as_it_was(value) for _, _, value in fields]
+        values = [written(value) for _, _, value in fields]
         change = cls(gateway=values[0], proposed_by=values[1], at=values[2], why=values[3], files=values[4],
                      old=values[5], new=values[6])  # fmt: skip
         if change.head != head + how:
@@ -158,7 +159,8 @@ def _account(name: str) -> str:
     return name.rpartition("\\")[2].partition("@")[0].casefold()
 
 
-def _as_it_was(text: str) -> str:
+def written(text: str) -> str:
+    """The text as it was before `visible`."""
     return re.sub(r"\\u\{([0-9a-f]{1,6})\}", lambda found: _character(int(found[1], 16)), text)
 
 

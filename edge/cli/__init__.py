@@ -42,6 +42,7 @@ _COMMANDS = {
     "relay": "Receive, verify and archive on the IT side.",
     "verify": "Check every record of an archive: authentic, altered or missing.",
     "report": "Say whether the data of a range is complete and unaltered; as a page to sign, too.",
+    "review": "Write of a range of an archive that it was reviewed, to be signed.",
     "export": "Write the values of a range to a file: CSV, Parquet or JSON, each with its record.",
     "impact": "List the readings and batches that an instrument touched, and their calibrations.",
     "lake": "Look after the Parquet files that a relay writes: make one of the many of a day.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import tzinfo
 from fnmatch import fnmatchcase
@@ -75,6 +75,7 @@ class Answer:
 
 
 ANSWER = Answer
+_SYSLOG = Path("/dev/log")
 
 
 @click.command(
@@ -179,7 +180,8 @@ def _tell(archive: Path, output: Path, values: int) -> None:
     """Tell the system's log: an archive has no key to put on record what was taken out of it."""
     account = claimed_account(account_name(os.getuid()), seen(os.environ.get("SUDO_USER") or ""))
     told = {"account": account, "archive": str(archive), "file": str(output), "values": values}
-    Syslog(Path("/dev/log"), "", log_sentence).take("info", "export", told)
+    with closing(Syslog(_SYSLOG, "", log_sentence)) as syslog:
+        syslog.take("info", "export", told)
 
 
 def _format(output: Path, form: Format | None) -> Format:

@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 
 from edge.cli import EXIT_NO
+from edge.cli.approvals import approvers_option, read_signers
 from edge.cli.output import ExistingPath, json_bytes, print_json
 from edge.cli.progress import Progress
 from edge.cli.time_range import range_options, window_of
@@ -29,6 +30,7 @@ from edge.report.answer import Asked, range_report
 from edge.report.collect import Collector
 from edge.report.facts import FileAnswer, RangeReport
 from edge.report.page import Signer, report_page
+from edge.report.reviews import ReviewedRecords, reviews_in, wanted_by, with_reviews
 from edge.report.text import report_lines
 from edge.report.times import Times
 from edge.seal import issuer_of
@@ -62,10 +64,12 @@ Exit code 0: the range is complete and unaltered. 1: it is not. 2: usage. 78: a 
 @click.option("--json-to", type=_OUTPUT, metavar="FILE", help="Write the report as JSON to a file.")
 @click.option("--sign", "key", type=click.Path(path_type=Path), metavar="KEY",
               help="Sign these files with a private key (Ed25519 or P-256, PEM); writes FILE.sig.")  # fmt: skip
+@approvers_option
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
 def command(
     archive: Path, *, anchors: tuple[TrustPath, ...], start: str | None, end: str | None, zone: tzinfo | None,
-    gateway: str | None, pattern: str | None, html: Path | None, json_to: Path | None, key: Path | None, as_json: bool,
+    gateway: str | None, pattern: str | None, html: Path | None, json_to: Path | None, key: Path | None,
+    approvers: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Say whether the data of a range is complete and unaltered, whether the clock was right, and who changed what.
 
@@ -76,7 +80,10 @@ def command(
     trust = Trust.load(anchors)
     times = Times(zone)
     files, not_reported = files_of(archive, gateway, trust)
-    collector = Collector(trust, window, gateway=gateway, time_text=times.short)
+    reviews = reviews_in(dict.fromkeys(each.parent for each in files))
+    reviewed = ReviewedRecords(window, wanted_by(reviews))
+    collector = Collector(trust, window, gateway=gateway, time_text=times.short,
+                          follower=reviewed.note if reviews else None)  # fmt: skip
     with Progress("report", "%") as progress:
         read_files(collector, files, progress)
     collector.note_removals(trust, statements_in(list(dict.fromkeys(each.parent for each in files)), gateway))
@@ -85,6 +92,7 @@ def command(
         zone=str(zone or ""), version=version("tidegate"), command=command_line(), made_at_ns=SystemClock().utc_ns(),
         trust=tuple(hashed(anchors)), not_reported=not_reported, with_tags=_wanted(pattern),
     ))  # fmt: skip
+    report = with_reviews(report, reviews, reviewed, collector, None if approvers is None else read_signers(approvers))
     if html is not None:
         _write(html, report_page(report, times, None if signer is None else signer.named(html)).encode(), signer)
     if json_to is not None:

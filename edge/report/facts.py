@@ -227,6 +227,33 @@ class DeviceAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewAnswer:
+    """A review that lies beside the records; its texts are empty where it cannot be read."""
+
+    file: str
+    gateway: str
+    name: str = ""
+    """Who signed it, by the file of --approvers."""
+    role: str = ""
+    meaning: str = ""
+    """What the signature says."""
+    written_by: str = ""
+    """The account that wrote the text."""
+    at: str = ""
+    """UTC, when it was written. A signature says no time of its own."""
+    begin: str = ""
+    """Begin of the range, UTC."""
+    end: str = ""
+    answer: str = ""
+    """What the report said of the range then."""
+    note: str = ""
+    why_not: str = ""
+    """Why its signature does not count, or is not known to; empty where it does."""
+    altered: str = ""
+    """Why the records are no longer those that were reviewed; empty where they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayAnswer:
     """What is true of the range of one gateway."""
 
@@ -253,6 +280,8 @@ class GatewayAnswer:
     """None unless asked for."""
     instruments: tuple[InstrumentAnswer, ...] = ()
     """Overdue ones first."""
+    reviews: tuple[ReviewAnswer, ...] = ()
+    """Those that lie beside the records, of any range."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

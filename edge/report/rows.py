@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edge.report.facts import GapAnswer, GatewayAnswer, InstrumentAnswer, MissingAnswer, QualityAnswer
+from edge.report.facts import GapAnswer, GatewayAnswer, InstrumentAnswer, MissingAnswer, QualityAnswer, ReviewAnswer
 from edge.report.gateway import are
 from edge.report.times import Times
 from edge.units import counted, format_duration
@@ -59,6 +59,9 @@ def rows(gateway: GatewayAnswer, times: Times, *, is_short: bool = True) -> list
                                      ("", f"after: {_held(gateway.continues.is_after, gateway.continues.after)}")),
             meaning="The records just before and just after the range fix its place in the chain: where both are held, "
                     "nothing was cut off at its ends."),
+        *([Row(name="reviews", lines=tuple(map(_review, gateway.reviews)),
+               meaning="What people wrote about a range, and signed. The time is that of the text.")]
+          if gateway.reviews else []),
     ]  # fmt: skip
 
 
@@ -83,6 +86,18 @@ def _instrument(each: InstrumentAnswer, times: Times) -> str:
     if each.overdue_from_ns is not None:
         parts.append(f"read overdue {times.span(each.overdue_from_ns, each.to_ns)}")
     return ", ".join(parts)
+
+
+def _review(review: ReviewAnswer) -> tuple[str, str]:
+    """A review in one line; "altered since" where the records are no longer those."""
+    who = f"{review.name}, {review.role} ({review.meaning})" if review.name else "NOT CONFIRMED"
+    why = f"; {review.why_not}" if review.why_not else ""
+    if not review.at:
+        return "review", f"{who} {review.file}{why}"
+    kind = "altered since" if review.altered else "review"
+    since = f"; {review.altered}" if review.altered else ""
+    return kind, (f"{who} at {review.at}, of {review.begin} to {review.end}: {review.note}; "
+                  f"the answer was: {review.answer}{since}{why}")  # fmt: skip
 
 
 def _yes(is_fine: bool) -> str:

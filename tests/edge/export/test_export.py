@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import resource
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 
 from edge.clock import TimeState
+from edge.files import account_name
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock, TimeKind
 from edge.seal import Loss, LossReason, TimeChange
 from tests.edge.export.conftest import between, export, read, run
@@ -347,3 +350,20 @@ def test_gateways_of_one_archive_are_told_apart(another: Callable[..., Site]) ->
     anchors = [each for name in ("line-4", "line-5") for each in ("--trust", site.anchor.with_name(f"{name}.pub.pem"))]
     assert [row["gateway"] for row in export(site, "csv", *anchors)] == ["line-4"] * 9 + ["line-5"] * 9
     assert {row["gateway"] for row in export(site, "csv", "--gateway", "line-5")} == {"line-5"}
+
+
+@pytest.mark.requirement("REQ-TRAIL-04")
+def test_an_export_is_a_security_event_with_the_account(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.write()
+    output, log = site.folder.parent / "out.csv", site.folder.parent / "log"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
+        syslog.bind(str(log))
+        syslog.settimeout(10)
+        monkeypatch.setattr("edge.cli.export._SYSLOG", log)
+        assert run(site, output).exit_code == 0
+
+        line = syslog.recv(4096).decode()
+
+    assert "TG-S18" in line
+    assert f'account="{account_name(os.getuid())}' in line
+    assert f'file="{output}"' in line

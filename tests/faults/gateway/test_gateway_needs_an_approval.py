@@ -85,6 +85,7 @@ def apply(file: Path, *options: str, code: int = 0) -> Result:
     return ran
 
 
+@pytest.mark.requirement("REQ-CONF-05")
 def test_a_change_is_proposed_signed_applied_and_shown_with_who_approved_it(plant: Plant, site: Site) -> None:
     gateway = plant.run()
     file = plant.propose()
@@ -115,6 +116,7 @@ def test_a_change_is_proposed_signed_applied_and_shown_with_who_approved_it(plan
     assert len(changes(site)) == 2
 
 
+@pytest.mark.requirement("REQ-CONF-05")
 def test_without_an_approval_nothing_changes_and_that_is_on_record(plant: Plant, site: Site) -> None:
     plant.run()
     path = plant.edit()
@@ -216,6 +218,7 @@ REFUSALS: list[tuple[Callable[[Plant, Path], None], str, str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.requirement("REQ-CONF-06")
 def test_what_is_not_the_approval_of_exactly_this_is_refused_by_the_gateway_and_on_record(
     plant: Plant, site: Site
 ) -> None:
@@ -236,6 +239,7 @@ def test_what_is_not_the_approval_of_exactly_this_is_refused_by_the_gateway_and_
     assert len(site.told(site.buffered()).events("approvers.changed")) >= 2
 
 
+@pytest.mark.requirement("REQ-TRAIL-04")
 def test_the_list_of_approvers_goes_on_record_when_it_changes_also_while_the_gateway_is_off(
     plant: Plant, site: Site
 ) -> None:
