@@ -16,6 +16,7 @@ from rich.console import Console
 
 from edge.cli import EXIT_NO
 from edge.cli.approvals import approvers_option, read_signers
+from edge.cli.batch import batch_options, batch_slice, check_unit
 from edge.cli.output import ExistingPath, json_bytes, print_json
 from edge.cli.progress import Progress
 from edge.cli.time_range import range_options, window_of
@@ -49,7 +50,7 @@ Examples:
   tidegate report /var/lib/tidegate-relay --trust line-4.pub.pem --from 2026-01-31T06:00Z --to 2026-01-31T14:00Z
   tidegate report archive/ --trust trusted/ --gateway line-4 --zone Europe/Zurich --from 2026-01-31 --to 2026-02-01
   tidegate report archive/ --trust trusted/ --from 2026-01-31T06:00Z --to 2026-01-31T14:00Z --tags 'plc-1/*'
-  tidegate report archive/ --trust trusted/ --from 2026-01-31 --to 2026-02-01 --zone UTC --html batch.html --sign qa.pem
+  tidegate report archive/ --trust trusted/ --batch B-2041 --html batch.html --sign qa.pem
 
 Exit code 0: the range is complete and unaltered. 1: it is not. 2: usage. 78: a trust anchor cannot be used."""
 )
@@ -57,6 +58,7 @@ Exit code 0: the range is complete and unaltered. 1: it is not. 2: usage. 78: a 
 @click.option("--trust", "anchors", multiple=True, required=True, type=trust_path, metavar="[GATEWAY=]PATH",
               help="Public key, CA certificate, revocation list, or a directory of them; may be repeated.")  # fmt: skip
 @range_options()
+@batch_options
 @click.option("--gateway", help="Only this gateway.")
 @click.option("--tags", "pattern", is_flag=False, flag_value="*", metavar="[PATTERN]",
               help="A row for each tag, or for those whose DEVICE/TAG has this pattern: 'plc-1/*'.")  # fmt: skip
@@ -68,29 +70,34 @@ Exit code 0: the range is complete and unaltered. 1: it is not. 2: usage. 78: a 
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
 def command(
     archive: Path, *, anchors: tuple[TrustPath, ...], start: str | None, end: str | None, zone: tzinfo | None,
-    gateway: str | None, pattern: str | None, html: Path | None, json_to: Path | None, key: Path | None,
-    approvers: Path | None, as_json: bool,
+    batch: str | None, unit: str | None, gateway: str | None, pattern: str | None, html: Path | None,
+    json_to: Path | None, key: Path | None, approvers: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Say whether the data of a range is complete and unaltered, whether the clock was right, and who changed what.
 
-    ARCHIVE is the relay's archive, one gateway's folder in it, or a file of records.
+    ARCHIVE is the relay's archive, one gateway's folder in it, or a file of records. With --batch the range is that of
+    the batch, and only its readings count.
     """
     window = window_of(start, end, zone)
+    check_unit(batch, unit)
     signer = _signer(key, html, json_to)
     trust = Trust.load(anchors)
     times = Times(zone)
     files, not_reported = files_of(archive, gateway, trust)
     reviews = reviews_in(dict.fromkeys(each.parent for each in files))
-    reviewed = ReviewedRecords(window, wanted_by(reviews))
-    collector = Collector(trust, window, gateway=gateway, time_text=times.short,
-                          follower=reviewed.note if reviews else None)  # fmt: skip
     with Progress("report", "%") as progress:
+        chosen = None if batch is None else batch_slice(files, trust, gateway, (batch, unit), window, progress)
+        window = window if chosen is None else chosen.window
+        reviewed = ReviewedRecords(window, wanted_by(reviews))
+        collector = Collector(trust, window, gateway=gateway, time_text=times.short, batch=chosen,
+                              follower=reviewed.note if reviews else None)  # fmt: skip
         read_files(collector, files, progress)
     collector.note_removals(trust, statements_in(list(dict.fromkeys(each.parent for each in files)), gateway))
     times.begin_with(collector.begin_ns)
     report = range_report(collector, Asked(
         zone=str(zone or ""), version=version("tidegate"), command=command_line(), made_at_ns=SystemClock().utc_ns(),
-        trust=tuple(hashed(anchors)), not_reported=not_reported, with_tags=_wanted(pattern),
+        trust=tuple(hashed(anchors)), not_reported=not_reported,
+        with_tags=_wanted("*" if pattern is None and batch is not None else pattern),
     ))  # fmt: skip
     report = with_reviews(report, reviews, reviewed, collector, None if approvers is None else read_signers(approvers))
     if html is not None:

@@ -39,6 +39,8 @@ def range_report(collector: Collector, asked: Asked) -> RangeReport:
     refused = [_placed(each, places, collector) for each in collector.refused]
     # A gateway whose name only stands in records that were refused gets an answer where no other one is there.
     issuers = set(collector.gateways or filter(None, collector.first_verdicts))
+    if collector.batch is not None:
+        issuers &= set(collector.batch.issuers)
     answers = tuple(
         GatewayAnswers(issuer, collector, report, refused, asked.with_tags).answer() for issuer in sorted(issuers)
     )

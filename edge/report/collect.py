@@ -14,6 +14,7 @@ from typing import NamedTuple
 from edge.intervals import Interval, IntervalSet
 from edge.relay.record_stream import split
 from edge.relay.removals import RefusedStatement, apply_statements
+from edge.report.batch import BatchSlice
 from edge.report.clock import ClockStates
 from edge.report.facts import FileAnswer, RefusedAnswer
 from edge.report.readings import Readings
@@ -37,7 +38,7 @@ from edge.verify.calibrations import CalibrationHistory
 from edge.verify.chain_state import stated_ns
 from edge.verify.logbook import Logbook, Noted, Place
 from edge.verify.verdicts import REFUSED
-from edge.verify.window import Window
+from edge.verify.window import EVERYTHING, Window
 
 HOLES_SHOWN = 4096
 _REFUSED_KEPT = 10_000
@@ -98,9 +99,9 @@ class _Places:
 class GatewayRecords:
     """What the records of one gateway say."""
 
-    def __init__(self, window: Window) -> None:
-        self._window = window
-        self.readings = Readings(window)
+    def __init__(self, window: Window, batch: BatchSlice | None = None) -> None:
+        self._window, self._batch = window, batch
+        self.readings = Readings(window if batch is None else EVERYTHING)
         self.clock = ClockStates()
         self.calibrations = CalibrationHistory()
         self.places: defaultdict[str, _Places] = defaultdict(_Places)
@@ -114,11 +115,11 @@ class GatewayRecords:
 
     def note(self, judgement: Judgement) -> tuple[int, int] | None:
         """Take an authentic record; returns the times of its first and last reading, if it has any."""
-        content, payload = judgement.content, judgement.payload
+        content = judgement.content
         span: tuple[int, int] | None = None
         if isinstance(content, Data):
             span = content.utc_ns, content.until_ns
-            self._note_data(content, span, len(payload or b""))
+            self._note_data(content, span, judgement)
         elif isinstance(content, CataloguePart):
             self.readings.note_catalogue(content)
         elif isinstance(content, Calibrations):
@@ -133,11 +134,12 @@ class GatewayRecords:
             places.stop_seq = max(places.stop_seq, judgement.seq)
         return span if isinstance(content, Data) else None
 
-    def _note_data(self, data: Data, span: tuple[int, int], size_bytes: int) -> None:
+    def _note_data(self, data: Data, span: tuple[int, int], judgement: Judgement) -> None:
         first, last = span
         self.held_from_ns = first if self.held_from_ns is None else min(self.held_from_ns, first)
         self.held_to_ns = last if self.held_to_ns is None else max(self.held_to_ns, last)
-        self.readings.note_data(data, size_bytes)
+        own = data if self._batch is None else self._batch.take(judgement.issuer, judgement.epoch, data)
+        self.readings.note_data(own, len(judgement.payload or b""))
         if self._window.side(0, first, last) == 0:
             self.clock.note(first, data.boot_ns, data.time)
 
@@ -209,15 +211,17 @@ class Collector:
         window: the range.
         gateway: the only gateway that is asked about; None for all.
         time_text: how times within sentences are written.
+        batch: the blocks that readings are counted of; without it those of the window are.
         follower: is told the verdicts on each record that is about the gateway: on the one at this offset of a file,
             of so many bytes, and then on those that it changed.
     """
 
     def __init__(
         self, trust: Trust, window: Window, *, gateway: str | None = None, time_text: TimeText = utc_text,
+        batch: BatchSlice | None = None,
         follower: Callable[[Path, int, int, list[Judgement]], None] | None = None,
     ) -> None:  # fmt: skip
-        self.window = window
+        self.window, self.batch = window, batch
         self._follower = follower
         self._issuer = None if gateway is None else ISSUER_PREFIX + gateway
         self._verifier = Verifier(trust, window=window)
@@ -288,7 +292,7 @@ class Collector:
         issuer = judgement.issuer
         gateway = self.gateways.get(issuer)
         if gateway is None:
-            gateway = self.gateways[issuer] = GatewayRecords(self.window)
+            gateway = self.gateways[issuer] = GatewayRecords(self.window, self.batch)
         span = gateway.note(judgement)
         content = judgement.content
         if span is not None:

@@ -212,6 +212,54 @@ class TagAnswer:
     first_ns: int | None
     """When it first had a value that is not bad."""
     last_ns: int | None
+    missing: dict[str, int] | None = None
+    """In a report on a batch, readings that were due and were not received, by the cause: `gap` (the device was not
+    read), `lost` (the records are not held), `boundary` and `unknown` (they are in the archive, and not counted to the
+    batch), `not_explained`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextAnswer:
+    """What a unit did from a change on, as the record at this place says."""
+
+    epoch: str
+    seq: int
+    members: dict[str, str | None]
+    """Empty texts were read and are blank; those that are None are not known."""
+    from_ns: int
+    to_ns: int
+    """The change was after `from_ns` and not after `to_ns`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAnswer:
+    """One stretch of the batch on a unit."""
+
+    unit: str
+    began_from_ns: int
+    began_to_ns: int
+    """It began after `began_from_ns` and not after `began_to_ns`."""
+    ended_from_ns: int | None
+    ended_to_ns: int | None
+    """It ended after `ended_from_ns` and not after `ended_to_ns`; None where no end is on record."""
+    contexts: tuple[ContextAnswer, ...]
+    blocks: int
+    """Scans and notifications of the batch."""
+    boundary_blocks: int
+    """Those sampled while the unit changed into the batch or out of it: they are not counted."""
+    unknown_blocks: int
+    """Those of the unit, in the time of the batch, whose batch is not known: they are not counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchAnswer:
+    """The batch that was asked for. Blocks of the batch, of its boundary, unknown and outside are all that is held."""
+
+    batch: str
+    look_alikes: tuple[str, ...]
+    """Ids of other batches of the archive that people may take for it."""
+    runs: tuple[RunAnswer, ...]
+    outside_blocks: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,6 +330,8 @@ class GatewayAnswer:
     """Overdue ones first."""
     reviews: tuple[ReviewAnswer, ...] = ()
     """Those that lie beside the records, of any range."""
+    batch: BatchAnswer | None = None
+    """In a report on a batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge.intervals import Interval, IntervalSet
 from edge.model import Quality, name_of
+from edge.report.batch_answers import BatchAnswers
 from edge.report.collect import Collector, GatewayRecords
 from edge.report.facts import (
     ChangeAnswer,
@@ -37,6 +38,7 @@ from edge.units import counted, format_duration
 from edge.verify import EpochReport, RangeVerdict, Report, Verdict
 from edge.verify.calibrations import CalibrationSpan
 from edge.verify.logbook import Noted
+from edge.verify.window import EVERYTHING
 
 HEADINGS: dict[Result, str] = {
     "complete": "COMPLETE AND UNALTERED", "not_complete": "NOT COMPLETE", "altered": "ALTERED",
@@ -76,6 +78,8 @@ class GatewayAnswers:
             each for each in collector.refused_statements if Path(each.file).parent.name == self._name
         ]
         self._with_tags = with_tags
+        batch = collector.batch
+        self._batch = None if batch is None else BatchAnswers(batch, issuer, self._records)
         self._chains = frozenset(self._records.places)  # Those of which a record is accepted.
         self._epochs = [each for each in report.epochs if each.issuer == issuer and issuer in collector.gateways]
         self._refused = [each for each in refused if each.is_inside and each.gateway in (self._name, "")]
@@ -90,7 +94,8 @@ class GatewayAnswers:
             held_from_ns=self._records.held_from_ns, held_to_ns=self._records.held_to_ns,
             unaltered=unaltered, complete=complete, clock=self._clock(), quality=self._quality(),
             changes=tuple(self._changes()), key_changes=self._records.key_changes, continues=self._continues(),
-            devices=tuple(self._devices(complete)), tags=self._tag_answers(), instruments=self._instruments(),
+            devices=tuple(self._devices(complete)), tags=self._tag_answers(complete), instruments=self._instruments(),
+            batch=None if self._batch is None else self._batch.answer(),
         )  # fmt: skip
 
     @cached_property
@@ -158,6 +163,8 @@ class GatewayAnswers:
     def _shortfalls(self, missing: Sequence[MissingAnswer]) -> Iterator[str]:
         records, window = self._records, self._window
         until_ns = max((each.until_ns for each in records.places.values()), default=0)
+        if self._batch is not None:
+            window = EVERYTHING  # Contexts say when it began and ended, though no device was read around it.
         if window.to_ns is not None and 0 < until_ns < window.to_ns:
             yield f"nothing is held after {self._time_text(until_ns)}"
         begin_ns = records.held_from_ns
@@ -197,7 +204,9 @@ class GatewayAnswers:
     def _gaps_of(self, noted: Iterable[Noted]) -> Iterator[DeclaredGap]:
         for each in noted:
             if isinstance(each.content, Gap):
-                yield DeclaredGap(self._logbook.entry(each), each.content.detail)
+                entry = self._logbook.entry(each)
+                if self._batch is None or not entry.device or (entry.device, entry.group) in self._batch.groups:
+                    yield DeclaredGap(entry, each.content.detail)
 
     @cached_property
     def _group_names(self) -> dict[str, GroupName]:
@@ -215,7 +224,8 @@ class GatewayAnswers:
         from_ns, to_ns = self._span
         held = max(from_ns, records.held_from_ns or 0), min(to_ns, records.held_to_ns or 0)
         measured, read = set(spans.read), readings.read_groups()
-        for name, hole in spans.holes(readings.groups(*held)):
+        due = readings.groups(*held) if self._batch is None else self._batch.stretches()
+        for name, hole in spans.holes(due):
             # A subscribed group of an earlier gateway has blocks, and states no signs of life: it is not measured.
             if name in measured or name not in read:
                 found[name].append(hole)
@@ -238,7 +248,7 @@ class GatewayAnswers:
         spans = Spans()
         for each in (each for epoch in self._epochs for each in epoch.coverage or ()):
             name = self._group_names.get(each.name)
-            if name is not None:
+            if name is not None and (self._batch is None or name in self._batch.groups):
                 spans.read[name].append((each.first_ns, each.last_ns))
                 found[name] += each.shown
         for gap in self._declared:
@@ -269,7 +279,8 @@ class GatewayAnswers:
 
     @cached_property
     def _tags(self) -> dict[tuple[str, str], TagReadings]:
-        return self._records.readings.tags(*self._span)
+        readings = self._records.readings
+        return readings.tags(readings.groups(*self._span) if self._batch is None else self._batch.stretches())
 
     def _quality(self) -> QualityAnswer:
         tags = self._tags.values()
@@ -285,13 +296,14 @@ class GatewayAnswers:
                         for each in affected[:_WORST_SHOWN]),
         )  # fmt: skip
 
-    def _tag_answers(self) -> tuple[TagAnswer, ...] | None:
+    def _tag_answers(self, complete: CompleteAnswer) -> tuple[TagAnswer, ...] | None:
         if self._with_tags is None:
             return None
         return tuple(
             TagAnswer(device=each.device, tag=each.tag.name, unit=each.tag.unit, due=each.due, received=each.received,
                       good=each.of(Quality.GOOD), uncertain=each.of(Quality.UNCERTAIN), bad=each.of(Quality.BAD),
-                      first_ns=each.first_ns, last_ns=each.last_ns)
+                      first_ns=each.first_ns, last_ns=each.last_ns,
+                      missing=None if self._batch is None else self._batch.missing(each, self._declared, complete))
             for each in self._tags.values() if self._with_tags(each.device, each.tag.name)
         )  # fmt: skip
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edge.report.facts import FileAnswer, GatewayAnswer, RangeReport, TagAnswer
 from edge.report.gateway import HEADINGS
 from edge.report.html import fact, files, page, room_to_sign, table, text, text_block
 from edge.report.plots import KINDS, clock_plot, coverage_plot
-from edge.report.rows import Row, rows
+from edge.report.rows import Row, missing_text, rows
 from edge.report.times import Times
 from edge.terminal import shorten
 from edge.units import counted
@@ -88,6 +88,7 @@ def _gateway(gateway: GatewayAnswer, report: RangeReport, times: Times) -> Itera
 
 
 _QUESTIONS = {
+    "batch": "When was each unit in the batch?",
     "unaltered": "Is every record as the gateway signed it?", "complete": "Is all data of the range here?",
     "clock": "Is it known how far the times may be off?", "quality": "How good are the values?",
     "instruments": "Was every instrument within its calibration?",
@@ -145,14 +146,17 @@ def _instruments(gateway: GatewayAnswer) -> Iterator[str]:
     )  # fmt: skip
 
 
-def _tags(tags: Iterable[TagAnswer], times: Times) -> Iterator[str]:
+def _tags(tags: Sequence[TagAnswer], times: Times) -> Iterator[str]:
+    of_batch = any(each.missing is not None for each in tags)
     yield "<h3>Tags</h3>"
     yield from table(
-        ("Device", "Tag", "Unit", "Due", "Received", "Good", "Uncertain", "Bad", "First value", "Last value"),
+        ("Device", "Tag", "Unit", "Due", "Received", "Good", "Uncertain", "Bad", "First value", "Last value",
+         *(["Missing"] if of_batch else ())),
         ((each.device, each.tag, each.unit, "on change" if each.due is None else f"{each.due:,}",
           f"{each.received:,}", f"{each.good:,}", f"{each.uncertain:,}", f"{each.bad:,}",
           "-" if each.first_ns is None else times.short(each.first_ns),
-          "-" if each.last_ns is None else times.short(each.last_ns)) for each in tags),
+          "-" if each.last_ns is None else times.short(each.last_ns),
+          *([missing_text(each.missing)] if of_batch else ())) for each in tags),
         numbers=range(3, 8), name="tags",
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ which tags of its scan group are not good. Of a subscribed group each value that
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -245,11 +245,11 @@ class Readings:
             if first < last and digest in self.catalogues:
                 yield from ((group, first, last) for group in self.catalogues[digest].groups)
 
-    def tags(self, from_ns: int, to_ns: int) -> dict[tuple[str, str], TagReadings]:
-        """Each tag that was to be read in the range, in the order of the catalogue, by device and name."""
+    def tags(self, stretches: Iterable[tuple[CatalogueGroup, int, int]]) -> dict[tuple[str, str], TagReadings]:
+        """Each tag that was to be read in stretches as `groups` gives them, in their order, by device and name."""
         found: dict[tuple[str, str], TagReadings] = {}
         due: defaultdict[tuple[str, str], int] = defaultdict(int)
-        for group, first, last in self.groups(from_ns, to_ns):
+        for group, first, last in stretches:
             for tag in group.tags:
                 key = group.device, tag.name
                 each = found.setdefault(key, TagReadings(group.device, tag))

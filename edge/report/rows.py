@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edge.report.facts import GapAnswer, GatewayAnswer, InstrumentAnswer, MissingAnswer, QualityAnswer, ReviewAnswer
+from edge.report.batch import members_text
+from edge.report.facts import (
+    BatchAnswer,
+    GapAnswer,
+    GatewayAnswer,
+    InstrumentAnswer,
+    MissingAnswer,
+    QualityAnswer,
+    ReviewAnswer,
+)
 from edge.report.gateway import are
 from edge.report.times import Times
 from edge.units import counted, format_duration
@@ -40,6 +49,7 @@ def rows(gateway: GatewayAnswer, times: Times, *, is_short: bool = True) -> list
     """The rows of one gateway; a short form leaves out what is listed elsewhere too."""
     limit = _LINES if is_short else _PAGE_LINES
     return [
+        *_batch_rows(gateway.batch, times, limit),
         Row(name="unaltered", answer=_yes(gateway.unaltered.is_unaltered), lines=tuple(_unaltered(gateway)),
             meaning="Every record is signed by the gateway. A valid signature means that not one bit of the record was "
                     "changed since, and that this gateway made it."),
@@ -98,6 +108,38 @@ def _review(review: ReviewAnswer) -> tuple[str, str]:
     since = f"; {review.altered}" if review.altered else ""
     return kind, (f"{who} at {review.at}, of {review.begin} to {review.end}: {review.note}; "
                   f"the answer was: {review.answer}{since}{why}")  # fmt: skip
+
+
+def _batch_rows(answer: BatchAnswer | None, times: Times, limit: int) -> Iterator[Row]:
+    if answer is not None:
+        yield Row(name="batch", lines=tuple(_batch(answer, times, limit)),
+                  meaning="When each unit was in the batch, and in which phase, as it was sealed with the readings: "
+                          "one counts to the batch only where that is certain.")  # fmt: skip
+
+
+def _batch(answer: BatchAnswer, times: Times, limit: int) -> Iterator[tuple[str, str]]:
+    for run in answer.runs:
+        began = _moment(run.began_from_ns, run.began_to_ns, times)
+        if run.ended_to_ns is None or run.ended_from_ns is None:
+            ended = "has not ended: reported until the last record"
+        else:
+            ended = f"ended {_moment(run.ended_from_ns, run.ended_to_ns, times)}"
+        yield "unit", f"{run.unit} began {began}, {ended}; {counted(run.blocks, 'scan')}"
+        changes = [("since", f"{_moment(each.from_ns, each.to_ns, times)}: {members_text(each.members)}")
+                   for each in run.contexts]  # fmt: skip
+        yield from _few(changes, limit, "change")
+        if run.boundary_blocks:
+            yield "boundary", (f"{are(run.boundary_blocks, 'scan')} not counted: sampled while the batch of {run.unit} "
+                               "changed")  # fmt: skip
+        if run.unknown_blocks:
+            yield "unknown", f"{are(run.unknown_blocks, 'scan')} not counted: the batch was not known then"
+    for other in answer.look_alikes:
+        yield "beware", f"{other!a} is the id of another batch that looks like {answer.batch!a}"
+
+
+def _moment(from_ns: int, to_ns: int, times: Times) -> str:
+    """An instant with its bound."""
+    return f"{times.short(to_ns)} (within {format_duration(max(to_ns - from_ns, 0))} before)"
 
 
 def _yes(is_fine: bool) -> str:
@@ -204,6 +246,17 @@ _REASONS = {
     "BAD_DEVICE_FAILURE": "device failure", "BAD_OUT_OF_SERVICE": "out of service",
     "BAD_NO_DATA": "the device says that it has no value", "BAD_DECODING_ERROR": "an answer that cannot be read",
 }  # fmt: skip
+
+
+_CAUSES = {"gap": "not read", "lost": "not held", "not_explained": "not explained"}
+
+
+def missing_text(missing: dict[str, int] | None) -> str:
+    """How many readings are missing, and why."""
+    if missing is None:
+        return "-"
+    causes = ", ".join(f"{number:,} {_CAUSES.get(cause, cause)}" for cause, number in missing.items())
+    return f"{sum(missing.values()):,}" + (f": {causes}" if causes else "")
 
 
 def reason_of(status: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 from edge.report.facts import GatewayAnswer, RangeReport, TagAnswer
-from edge.report.rows import Row, rows
+from edge.report.rows import Row, missing_text, rows
 from edge.report.times import Times
 from edge.terminal import BOLD, DIM, RED, Column, fit_table, printable, wrap
 
@@ -21,6 +21,8 @@ _TAGS = (
     Column(title="uncertain", is_number=True, rank=1), Column(title="bad", is_number=True),
     Column(title="first", rank=5), Column(title="last", rank=4),
 )  # fmt: skip
+
+_MISSING = Column(title="missing")
 
 
 def report_lines(report: RangeReport, times: Times, width: int) -> Iterator[Text]:
@@ -88,11 +90,13 @@ def _remarks(report: RangeReport, width: int) -> Iterator[Text]:
 
 def tag_lines(tags: Sequence[TagAnswer], times: Times, width: int) -> Iterator[Text]:
     """A row a tag."""
-    table = fit_table(_TAGS, [
+    of_batch = any(each.missing is not None for each in tags)
+    table = fit_table((*_TAGS, _MISSING) if of_batch else _TAGS, [
         (printable(each.device), printable(each.tag), "on change" if each.due is None else f"{each.due:,}",
          f"{each.received:,}", f"{each.good:,}", f"{each.uncertain:,}", f"{each.bad:,}",
          "-" if each.first_ns is None else times.short(each.first_ns),
-         "-" if each.last_ns is None else times.short(each.last_ns))
+         "-" if each.last_ns is None else times.short(each.last_ns),
+         *([missing_text(each.missing)] if of_batch else ()))
         for each in tags
     ], width)  # fmt: skip
     yield from table.lines

@@ -189,6 +189,11 @@ def _context(given: object) -> tuple[int, ...]:
     return tuple(numbers) if all(type(number) is int and 0 <= number <= U64[1] for number in numbers) else ()
 
 
+def context_of(wire: Sequence[Any]) -> tuple[int, ...]:
+    """The context that a block of `Data.wire_blocks` names, as `SampleBlock.context` has it."""
+    return _context(wire[7]) if len(wire) > 7 else ()
+
+
 def _check_values(vector: object, kind: int, unknown: Unknown) -> int:
     """The number of values of one data type in a block."""
     if kind == COMPLETE:
@@ -261,7 +266,7 @@ def _block(wire: Sequence[Any], boot_ns: int, utc_ns: int, layouts: Sequence[Lay
         vectors = tuple(_typed(layouts[group], vectors, positions, () if kind == NOTIFICATION else status))
     runs = tuple((first, count, code) for first, count, code, *_ in status)
     times = tuple(_times(each, utc_ns) for each in wire[6]) if len(wire) > 6 and wire[6] is not None else None
-    context = _context(wire[7]) if len(wire) > 7 else ()
+    context = context_of(wire)
     is_notification = kind == NOTIFICATION
     return SampleBlock(group, middle - half, middle + half, vectors, positions, runs, times, is_notification, context)
 
