@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,9 +35,7 @@ _SOON_DAYS = DAYS_AHEAD[0]
 _SHOWN = 20
 _TAGS_NAMED = 3
 _AT_ONCE = 20  # Events that are sealed before scans have their turn.
-_OF_INSTRUMENT = dict.fromkeys(
-    ("instrument", "serial", "calibration_certificate", "calibrated_on", "calibration_due", "tolerance"), ""
-)
+_OF_INSTRUMENT = ("instrument", "serial", "calibration_certificate", "calibrated_on", "calibration_due", "tolerance")
 
 _Instrument = tuple[str, int]
 """What an instrument is called, and the last day of its calibration."""
@@ -48,11 +46,20 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class HeldCalibrations:
-    """Calibrations in force: of the tags that are configured, the payloads that say so, and all that is kept."""
+    """Calibrations in force: of the tags that are configured, the payloads that say so, and all that is kept.
+
+    Attributes:
+        instruments: the tags of each instrument that has a last valid day.
+        dues: the same as (day, name, certificate), the first first.
+        count: how many instruments there are.
+    """
 
     entries: tuple[Calibration, ...] = ()
     payloads: tuple[bytes, ...] = ()
     kept: tuple[Calibration, ...] = ()
+    instruments: Mapping[_Instrument, Sequence[Calibration]] = field(default_factory=dict)
+    dues: Sequence[tuple[int, str, str]] = ()
+    count: int = 0
 
 
 class CalibrationKeeper:
@@ -72,10 +79,7 @@ class CalibrationKeeper:
         kept, told = _load(path)
         self.held = HeldCalibrations(kept=kept)
         self._thresholds: Thresholds[_Instrument] = Thresholds(DAYS_AHEAD, told)
-        self._instruments: dict[_Instrument, list[Calibration]] = {}
         self._is_due = asyncio.Event()
-        self._count = 0
-        self._dues: Sequence[tuple[int, str, str]] = ()
 
     def plan(self, settings: GatewaySettings, utc_ns: int) -> HeldCalibrations:
         """What is in force with these settings from a time on; it is saved, so this blocks."""
@@ -90,7 +94,15 @@ class CalibrationKeeper:
             kept[each.device, each.tag] = known
             entries.append(known)
         payloads = encode_calibrations(Calibrations(settings.gateway.path, tuple(entries)))
-        held = HeldCalibrations(tuple(entries), tuple(payloads), tuple(kept.values()))
+        instruments: defaultdict[_Instrument, list[Calibration]] = defaultdict(list)
+        for each in entries:
+            if each.due is not None:
+                instruments[each.name, each.due].append(each)
+        held = HeldCalibrations(
+            tuple(entries), tuple(payloads), tuple(kept.values()), dict(instruments),
+            sorted((due, name, of[0].certificate) for (name, due), of in instruments.items()),
+            len({each.name for each in entries if not each.is_empty}),
+        )  # fmt: skip
         if held.kept != self.held.kept:
             self._save(held.kept, self._thresholds.told)
         return held
@@ -98,13 +110,6 @@ class CalibrationKeeper:
     def use(self, held: HeldCalibrations) -> None:
         """From now on these are in force."""
         self.held = held
-        names = {each.name for each in held.entries if not each.is_empty}
-        instruments: defaultdict[_Instrument, list[Calibration]] = defaultdict(list)
-        for each in held.entries:
-            if each.due is not None:
-                instruments[each.name, each.due].append(each)
-        self._count, self._instruments = len(names), dict(instruments)
-        self._dues = sorted((due, name, of[0].certificate) for (name, due), of in instruments.items())
         self._is_due.set()
 
     async def run(self, utc_ns: Callable[[], int]) -> NoReturn:
@@ -119,7 +124,7 @@ class CalibrationKeeper:
     async def check(self, utc_ns: int) -> None:
         """Record the thresholds that instruments have passed since the last check, over starts too."""
         before = self._thresholds.told
-        instruments = self._instruments
+        instruments = self.held.instruments
         ends_ns = [(key, key[1] * DAY_NS) for key in instruments]
         for number, key in enumerate(self._thresholds.passed(ends_ns, utc_ns)):
             self._record_due(key, instruments[key], utc_ns)
@@ -140,14 +145,15 @@ class CalibrationKeeper:
 
     def status(self, utc_ns: int) -> CalibrationStatus | None:
         """How many instruments are due, and which of them first; None where none is configured."""
-        if not self._count:
+        dues, count = self.held.dues, self.held.count
+        if not count:
             return None
         today = utc_ns // DAY_NS
-        overdue = bisect_left(self._dues, (today,))
-        soon = bisect_right(self._dues, (today + _SOON_DAYS + 1,))
+        overdue = bisect_left(dues, (today,))
+        soon = bisect_right(dues, (today + _SOON_DAYS + 1,))
         first = tuple(InstrumentStatus(name=name, certificate=certificate, due=day_text(due))
-                      for due, name, certificate in self._dues[: min(soon, _SHOWN)])  # fmt: skip
-        return CalibrationStatus(instruments=self._count, overdue=overdue, due_soon=soon - overdue, first=first)
+                      for due, name, certificate in dues[: min(soon, _SHOWN)])  # fmt: skip
+        return CalibrationStatus(instruments=count, overdue=overdue, due_soon=soon - overdue, first=first)
 
     def _save(self, kept: Sequence[Calibration], told: Mapping[_Instrument, int]) -> None:
         """Replace the file; a disk that refuses is tried with the next change."""
@@ -175,13 +181,25 @@ def _of_tag(device: str, tag: TagSettings) -> Calibration:
 
 def is_same_but_for_calibration(one: DeviceSettings, other: DeviceSettings) -> bool:
     """Whether nothing that is asked of a device differs: a renewed certificate ends no session."""
-    return one == other or _without_calibration(one) == _without_calibration(other)
+    if one == other:
+        return True
+    pairs = [*zip(_tags(one), _tags(other), strict=False)]
+    # Which tags are in which group is compared with the groups.
+    return _without_tags(one) == _without_tags(other) and all(mine == its or _is_same(mine, its) for mine, its in pairs)
 
 
-def _without_calibration(device: DeviceSettings) -> DeviceSettings:
-    groups = [replace(group, tags=tuple(replace(tag, **_OF_INSTRUMENT) for tag in group.tags))
-              for group in device.scan_groups]  # fmt: skip
-    return replace(device, scan_groups=groups)
+def _tags(device: DeviceSettings) -> list[TagSettings]:
+    return [tag for group in device.scan_groups for tag in group.tags]
+
+
+def _without_tags(device: DeviceSettings) -> tuple[DeviceSettings, list[int]]:
+    groups = [replace(group, tags=()) for group in device.scan_groups]
+    return replace(device, scan_groups=groups), [len(group.tags) for group in device.scan_groups]
+
+
+def _is_same(one: TagSettings, other: TagSettings) -> bool:
+    names = [each.name for each in fields(one) if each.name not in _OF_INSTRUMENT]
+    return type(one) is type(other) and all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 def _load(path: Path) -> tuple[tuple[Calibration, ...], dict[_Instrument, int]]:

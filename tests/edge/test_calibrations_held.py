@@ -12,6 +12,7 @@ import pytest
 
 from edge.config.check import check
 from edge.config.settings import GatewaySettings
+from edge.driver import DeviceSettings
 from edge.gateway.calibrations import CalibrationKeeper, HeldCalibrations, is_same_but_for_calibration
 from edge.health import InstrumentStatus
 from edge.seal import Calibration, Event
@@ -154,9 +155,13 @@ def test_the_status_counts_instruments_and_names_those_that_are_due_first(tmp_pa
 
 def test_a_change_of_calibrations_alone_is_no_change_of_a_device(tmp_path: Path) -> None:
     gateway = Gateway(tmp_path)
-    [one], [other], [third] = (
-        gateway.settings(a=more).devices for more in (certificate("C-1"), certificate("C-2", 9), ", scale: 2")
-    )
 
-    assert is_same_but_for_calibration(one, other)
-    assert not is_same_but_for_calibration(one, third)
+    def device(**tags: str) -> DeviceSettings:
+        [only] = gateway.settings(**tags).devices
+        return only
+
+    one = device(a=certificate("C-1"), b="")
+
+    assert is_same_but_for_calibration(one, device(a=certificate("C-2", 9), b=", serial: S-1"))
+    for other in ({"a": ", scale: 2", "b": ""}, {"a": ""}, {"a": "", "b": "", "c": ""}, {"b": "", "a": ""}):
+        assert not is_same_but_for_calibration(one, device(**other))

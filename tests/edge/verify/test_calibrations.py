@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given
 
 from edge.seal import Calibration, Calibrations
@@ -35,6 +36,7 @@ def spans(history: CalibrationHistory) -> dict[tuple[str, str], object]:
     return {key: history.of(*key) for key in history.tags() if history.of(*key)}
 
 
+@pytest.mark.requirement("REQ-CALIB-01")
 @given(records, st.randoms(), st.integers(-1, 11 * DAY_NS))
 def test_the_order_of_arrival_changes_nothing(said: list[Calibrations], random: object, at_ns: int) -> None:
     other = [*said, *said]
