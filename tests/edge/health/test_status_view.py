@@ -18,9 +18,11 @@ from rich.text import Text
 from edge.cli.status import command
 from edge.gateway.control import ControlServer, Request
 from edge.health import (
+    CalibrationStatus,
     DeviceStatus,
     GatewayStatus,
     GroupStatus,
+    InstrumentStatus,
     IssuerStatus,
     RelayStatus,
     SinkStatus,
@@ -333,6 +335,20 @@ def test_a_lag_is_not_shown_where_the_clock_of_the_gateway_is_ahead(snapshot: St
 
     assert "line-4: its clock is 3.0 s ahead of ours, or more; its lag is not known" in problems(relay)
     assert " 0 ns" not in shown(relay)
+
+
+def test_a_calibration_that_is_due_is_a_notice_and_no_fault(well: StatusSnapshot) -> None:
+    first = tuple(InstrumentStatus(name=f"TT-{n}", certificate="", due=f"2026-03-0{n}") for n in range(1, 5))
+    held = CalibrationStatus(instruments=12, overdue=1, due_soon=4, first=first)
+
+    due = replace(well, calibration=held)
+
+    assert (
+        "calibration: 1 instrument overdue, 4 instruments due within 30 days: TT-1 on 2026-03-01, TT-2 on 2026-03-02, "
+        "TT-3 on 2026-03-03, ...; calibrate, then write the new certificate and days in the configuration (TG-D15)"
+    ) in problems(due)
+    assert StatusAnswer.of(due).verdict == StatusAnswer.of(well).verdict
+    assert "calibration" not in problems(replace(well, calibration=replace(held, overdue=0, due_soon=0)))
 
 
 def test_what_was_accepted_of_a_certificate_is_shown_by_device(snapshot: StatusSnapshot) -> None:

@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, Identity, TagMetadata
 from edge.recorder.device_info import DeviceInfo, bounded, with_metadata
 from edge.seal import (
+    Calibration,
+    Calibrations,
     CataloguePart,
     Data,
     EncodedCatalogue,
     Identities,
     KnownDevice,
     catalogue_digest,
+    encode_calibrations,
     join_catalogue,
 )
 
@@ -179,3 +182,20 @@ async def test_an_identity_is_sealed_at_once_and_again_with_the_catalogue(machin
     identities = [each for each in contents if isinstance(each, Identities)]
     assert [known.identity.serial for each in identities for known in each.devices] == ["77", "78", "78"]
     assert {each.digest for each in identities} == {part.digest}
+
+
+async def test_calibrations_are_sealed_before_each_catalogue_and_renewed_ones_change_no_digest(machine: Any) -> None:
+    old, new = (Calibrations("p", (Calibration("mixer", "level", certificate=name),)) for name in ("C-1", "C-2"))
+    async with machine.recording() as recording:
+        encoded = EncodedCatalogue.of(CATALOGUE)
+        for held in (old, new):
+            payloads = encode_calibrations(held)
+            recording.recorder.change_configuration(encoded, CATALOGUE, [KnownDevice("mixer", ACME, 5)], payloads)
+        recording.recorder.repeat_catalogue()
+        await recording.recorder.close()
+
+    sealed = [each for each in machine.contents() if isinstance(each, CataloguePart | Calibrations | Identities)]
+    kinds = ["Calibrations", "CataloguePart", "Identities"]
+    assert [type(each).__name__ for each in sealed] == ["CataloguePart", *kinds, *kinds, *kinds]
+    assert [each for each in sealed if isinstance(each, Calibrations)] == [old, new, new]
+    assert {each.digest for each in sealed[1:] if isinstance(each, CataloguePart)} == {encoded.digest}
