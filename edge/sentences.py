@@ -358,6 +358,16 @@ def _tags(told: _Told) -> str:
     return f"{counted(count, 'tag')} of scan group {told['group']}" + (f" ({shown})" if shown else "")
 
 
+def _bound(told: _Told) -> str:
+    if not told.number("from_ns"):
+        return ", or earlier: it was so when it was read first"
+    return f", within {told.duration('bound_ns')}" if told.number("bound_ns") else ""
+
+
+def _of_batch(told: _Told) -> str:
+    return f"batch {told['batch']}" if told.after("", "batch") else "no batch"
+
+
 _EVENTS: dict[str, Callable[[_Told], str]] = {
     "start": lambda t: f"The gateway started: Tidegate {t['version']}, configuration {t['configuration'][:SHORT]}, "
                        f"identity {t['fingerprint'][:FINGERPRINT]}",
@@ -407,6 +417,10 @@ _EVENTS: dict[str, Callable[[_Told], str]] = {
     "calibration.due": _calibration,
     "cert.expiring": lambda t: f"{_certificate(t)} expires at {t['expires']}, in {t['days_left']} days: renew it",
     "cert.expired": lambda t: f"{_certificate(t)} expired at {t['expires']}: renew it",
+    "batch.start": lambda t: f"Batch {t['batch']} began in unit {t.subject}{_bound(t)}",
+    "batch.end": lambda t: f"Batch {t['batch']} ended in unit {t.subject}{_bound(t)}",
+    "phase.start": lambda t: f"Phase {t['phase']} of {_of_batch(t)} began in unit {t.subject}{_bound(t)}",
+    "phase.end": lambda t: f"Phase {t['phase']} of {_of_batch(t)} ended in unit {t.subject}{_bound(t)}",
     "poll.overrun": lambda t: f"A scan of {t.subject}, scan group {t['group']}, was {t.duration('late_ns')} late, and "
                               "the next ones were skipped",
 }  # fmt: skip

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from sys import intern
+from typing import TYPE_CHECKING
 
-from edge.config.settings import GatewaySettings
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, TimeKind
 from edge.units import format_duration
+
+if TYPE_CHECKING:
+    from edge.config.settings import GatewaySettings
 
 
 def catalogue(settings: GatewaySettings) -> Catalogue:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edge.approval.signers import Signers
 from edge.config.check_process import Role
+from edge.config.contexts import context_problems
 from edge.config.devices import (
     CheckedDevice,
     Find,
@@ -232,6 +233,8 @@ def _gateway(
     if settings is not None:
         source.problems += gateway_warnings(settings, root)
         valid = tuple(device.settings for device in devices if device.settings is not None)
+        if device is None and all(each.settings is not None for each in devices):
+            source.problems += context_problems(settings.contexts, root, valid)
         settings = replace(settings, devices=valid)
     return settings, devices
 

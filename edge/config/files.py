@@ -24,7 +24,7 @@ LIMIT_BYTES = 4 * 2**20
 
 Kind = Literal["gateway", "relay"]
 
-_LISTS = frozenset({"devices"})
+_LISTS = frozenset({"devices", "contexts"})
 _RELAY_KEYS = frozenset(each.name for each in fields(RelaySettings))
 _OF_TEMPLATES = (TYPES, REFERENCE, VALUES)
 _KEYS = tuple(

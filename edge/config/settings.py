@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from edge.config.contexts import ContextSettings
 from edge.config.sockets import SERVICES, asked_at
 from edge.driver import DeviceSettings
 from edge.references import Certificate, KeyFile, Location, Reference, Secret, Trusted, tls_files
@@ -340,6 +341,8 @@ class GatewaySettings(Settings):
     """Who approves changes of the configuration; without it nobody has to."""
     devices: Annotated[Sequence[DeviceSettings], MinLen(1)]
     """What is read."""
+    contexts: Sequence[ContextSettings] = ()
+    """What units are doing (ISA-88): each reading of a unit names the context that it was sampled in."""
 
     @property
     def identity_key(self) -> Reference:

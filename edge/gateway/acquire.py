@@ -19,7 +19,7 @@ from edge.config.kept import KeptConfiguration
 from edge.config.settings import GatewaySettings
 from edge.driver import UsesCertificates
 from edge.gateway import settings_map
-from edge.gateway.audit import Audit, EventKind
+from edge.gateway.audit import KINDS, Audit, EventKind
 from edge.gateway.calibrations import CalibrationKeeper
 from edge.gateway.configurations import ConfigurationRecorder, newest_configurations
 from edge.gateway.devices import ConfiguredDevice, PlannedSite, PollerFactory, plan_site
@@ -157,7 +157,11 @@ class Acquisition:
         for device in self.devices:
             self._recall(device)
         self._use_device_info()
+        self._use_contexts()
         self.recorder.on_backpressure_end = self._refresh
+        self.recorder.on_context_event = lambda at_ns, kind, unit, data: self.audit.event_at(
+            at_ns, KINDS[kind], unit, data
+        )
         self.recorder.on_told = lambda content, device: self.recent.note(content, device, self.utc_ns())
 
     async def run(self) -> None:
@@ -262,6 +266,7 @@ class Acquisition:
         before, self.device_info = self.device_info, info
         info.take_over(before, numbers)
         self._use_device_info()
+        self._use_contexts()
         for device in new:
             if device.poller.name not in stay:
                 self._recall(device)
@@ -283,6 +288,14 @@ class Acquisition:
             self._keeping.cancel()
             self._keeping = self._tasks.create_task(self.device_info.run(), name="device info")
             self._open_sink()
+
+    def _use_contexts(self) -> None:
+        """Read the contexts of units, from the next answer of their devices on."""
+        groups = self.groups()
+        self.recorder.set_units(settings_map.units(self.settings, groups), self.device_info.catalogue)
+        for group in groups:
+            if group.number in self.recorder.contexts.sources:
+                group.refresh()
 
     # What devices say beyond the configuration
 

@@ -11,7 +11,8 @@ An apply is a task of the gateway, so that it ends as it should when the command
 - Where a device that is new, or has other settings, does not come up in time, the configuration before returns in the
   same way. Its files stay as they are: that they differ from what runs is an event, and stands in the status.
 
-What is not a device, such as clock or uplink, is taken into use by a start, and so is all that was changed with it.
+What is neither a device nor a context, such as clock or uplink, is taken into use by a start, and so is all that was
+changed with it.
 """
 
 from __future__ import annotations
@@ -382,6 +383,6 @@ async def _without_bugs(work: Awaitable[T]) -> T:
 
 
 def _other_sections(old: GatewaySettings, new: GatewaySettings) -> tuple[str, ...]:
-    """The sections besides devices that differ."""
-    names = [each.name for each in fields(old) if each.name != "devices"]
+    """The sections besides devices and contexts that differ."""
+    names = [each.name for each in fields(old) if each.name not in ("devices", "contexts")]
     return tuple(name for name in names if getattr(old, name) != getattr(new, name))

@@ -2,7 +2,7 @@
 
 A repeated event is folded: the first is recorded at once, those of the next minute as one with their count, at the time
 of the last of them. In the log the ups and downs of devices and brokers are written each time, so that the last line
-shows the current state.
+shows the current state. Begins and ends of batches and phases are never folded.
 """
 
 from __future__ import annotations
@@ -162,12 +162,20 @@ class EventKind(Enum):
         "A scan was late by more than its interval; the next were skipped.",
     )
 
+    BATCH_START = ("batch.start", Severity.INFO, "A batch began in the unit; when is within the bound of the data.")
+    BATCH_END = ("batch.end", Severity.INFO, "A batch ended in the unit; when is within the bound of the data.")
+    PHASE_START = ("phase.start", Severity.INFO, "A phase of a batch began; when is within the bound of the data.")
+    PHASE_END = ("phase.end", Severity.INFO, "A phase of a batch ended; when is within the bound of the data.")
+
     def __init__(self, label: str, severity: Severity, meaning: str) -> None:
         self.label = label
         self.severity = severity
         self.meaning = meaning
 
 
+KINDS = {kind.label: kind for kind in EventKind}
+
+_NEVER_FOLDED = (EventKind.BATCH_START, EventKind.BATCH_END, EventKind.PHASE_START, EventKind.PHASE_END)
 _LOGGED_EACH_TIME = (EventKind.DEVICE_UP, EventKind.DEVICE_DOWN, EventKind.UPLINK_UP, EventKind.UPLINK_DOWN)
 
 _TOLD_APART_BY = ("reason_code", "group", "to", "percent", "is_in_memory", "whose", "name", "configuration", "new")
@@ -203,6 +211,10 @@ class Audit:
     def event_at(self, at_ns: int, kind: EventKind, subject: str, data: Mapping[str, Value]) -> None:
         """Record what happened at a boot time."""
         self.flush()
+        if kind in _NEVER_FOLDED:
+            self._record_event(at_ns, kind.label, int(kind.severity), subject, data)
+            _log(kind, subject, data)
+            return
         key = kind, subject, tuple(data.get(name) for name in _TOLD_APART_BY)
         repeats = self._repeats.get(key)
         if repeats is not None:

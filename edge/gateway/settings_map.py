@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from edge.buffer import BufferLimits
 from edge.clock.timekeeper import Require
+from edge.config.contexts import has_group
 from edge.config.settings import GatewaySettings
 from edge.errors import ConfigError
 from edge.files import make_directory
 from edge.recorder import RecorderSettings
-from edge.scan import Polled, plan_phases
+from edge.recorder.contexts import MemberSource, Unit
+from edge.scan import Polled, PolledGroup, ScanGroup, plan_phases
 from edge.seal import (
     ChainRules,
     Encoding,
@@ -40,6 +43,34 @@ def phases_ns(settings: GatewaySettings) -> list[int]:
     polled = [Polled(group.every, reached_at) for group, reached_at in groups if not group.is_subscribed]
     planned = iter(plan_phases(polled, settings.scanning.at_once))
     return [0 if group.is_subscribed else next(planned) for group, _ in groups]
+
+
+def units(settings: GatewaySettings, groups: Sequence[ScanGroup]) -> list[Unit]:
+    """The units whose contexts are read, by the numbers of the scan groups."""
+    read = {(tag.device, tag.tag) for context in settings.contexts for tag in context.members.tags.values()}
+    places = {
+        place: (group.number, number)
+        for group in groups
+        for number, tag in enumerate(group.catalogue.tags)
+        if (place := (group.catalogue.device, tag.name)) in read
+    }
+    at_once = {
+        group.number for group in groups if read and isinstance(group, PolledGroup) and group.plan.cost().requests == 1
+    }
+    return [
+        Unit(
+            name=context.unit,
+            sources=[
+                MemberSource(member, tag.device, tag.tag, *places[tag.device, tag.tag], tag.texts)
+                for member, tag in context.members.tags.items()
+            ],
+            groups=frozenset(
+                group.number for group in groups if has_group(context, group.catalogue.device, group.name)
+            ),
+            at_once=frozenset(at_once),
+        )
+        for context in settings.contexts
+    ]  # fmt: skip
 
 
 def make_state_directory(settings: GatewaySettings) -> None:

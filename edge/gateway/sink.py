@@ -7,13 +7,11 @@ from typing import Any
 
 from edge.buffer import BufferEvent
 from edge.clock import Clock, ClockStep
-from edge.gateway.audit import Audit, EventKind
+from edge.gateway.audit import KINDS, Audit, EventKind
 from edge.health import CertificateMonitor
 from edge.model import Identity, SampleBlock, TagMetadata
 from edge.recorder import Recorder
 from edge.recorder.device_info import DeviceInfo
-
-_KINDS = {kind.label: kind for kind in EventKind}
 
 
 class AcquisitionSink:
@@ -81,9 +79,9 @@ class AcquisitionSink:
         """Put an event into the audit trail."""
         at_ns = self._clock.boot_ns()
         if self._early is not None:
-            self._early.append(lambda: self._audit.event_at(at_ns, _KINDS[kind], subject, data))
+            self._early.append(lambda: self._audit.event_at(at_ns, KINDS[kind], subject, data))
             return
-        self._audit.event_at(at_ns, _KINDS[kind], subject, data)
+        self._audit.event_at(at_ns, KINDS[kind], subject, data)
         if kind == EventKind.DEVICE_UP.label:
             self._certificates.check_soon()  # Each session may have another certificate.
 

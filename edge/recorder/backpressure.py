@@ -24,7 +24,7 @@ class Backpressure:
         pending_bytes: handed to the buffer and not yet durable.
         refused_from_ns: boot time at which the first refused reading was asked for; None while readings are accepted.
         lost: (first, last) seq of sealed records that the buffer refused and no LOSS declares yet.
-        is_catalogue_lost: whether a catalogue is among them.
+        is_catalogue_lost: whether a catalogue or a context is among them.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Backpressure:
 
     def add_lost(self, records: Sequence[Record]) -> None:
         """Remember sealed records that the buffer refused."""
-        self.is_catalogue_lost |= any(record.type is RecordType.CATALOG for record in records)
+        self.is_catalogue_lost |= any(record.type in (RecordType.CATALOG, RecordType.CONTEXT) for record in records)
         first, last = records[0].seq, records[-1].seq
         if self.lost and self.lost[-1][1] == first - 1:
             first = self.lost.pop()[0]

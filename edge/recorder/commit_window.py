@@ -49,12 +49,7 @@ class CommitWindow:
 
     def add(self, block: SampleBlock, size_bytes: int, *, interval_ns: int, urgent: bool, is_idle: bool) -> None:
         """Add a block of this encoded size; `is_idle` says that no earlier commit is on its way to the disk."""
-        if not self._records or self._record_bytes + size_bytes > HARD_BYTES:
-            self._records.append([])
-            self._record_bytes = 0
-        self._records[-1].append(block)
-        self._record_bytes += size_bytes
-        self._size_bytes += size_bytes
+        self.put(block, size_bytes)
         self._limit_s = min(self._limit_s, interval_ns / 1e9 / _SHARE_OF_INTERVAL)
         if urgent or self._size_bytes >= COMMIT_BYTES or (not self._window_s and is_idle):
             self._commit()
@@ -63,6 +58,15 @@ class CommitWindow:
         elif self._window_s and self._timer is None:
             self._began_s = self._loop.time()
             self._timer = self._loop.call_later(self._window_s, self._end_window)
+
+    def put(self, block: SampleBlock, size_bytes: int) -> None:
+        """Add a block right before `take`."""
+        if not self._records or self._record_bytes + size_bytes > HARD_BYTES:
+            self._records.append([])
+            self._record_bytes = 0
+        self._records[-1].append(block)
+        self._record_bytes += size_bytes
+        self._size_bytes += size_bytes
 
     def _end_window(self) -> None:
         self._is_over = True

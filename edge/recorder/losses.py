@@ -59,7 +59,7 @@ class _Contents:
             self.readings += sum(_readings(block, tags) for block in payload.blocks())
         elif isinstance(payload, Loss):
             self.losses.append(payload if payload.epoch else replace(payload, epoch=frame.epoch))
-        self.has_catalogue |= frame.type is RecordType.CATALOG
+        self.has_catalogue |= frame.type in (RecordType.CATALOG, RecordType.CONTEXT)
         self.has_key |= isinstance(payload, Epoch | KeyChange | Checkpoint)
         if isinstance(payload, Data):
             self._note_time(payload.since_ns, payload.until_ns)
@@ -123,7 +123,7 @@ class LossDeclarer:
         if any(held.has_key for held in contents.values()):
             await self._recorder.checkpoint()
         if any(held.has_catalogue for held in contents.values()):
-            self._recorder.repeat_catalogue()
+            self._recorder.repeat_catalogue(is_lost=True)
         self._dropped = joined([*self._dropped, *losses])
         wanted = [*self._dropped[-_REPEATED_LIMIT:], *(loss for loss in losses if loss not in self._dropped)]
         stored = await asyncio.gather(*(self._seal(loss) for loss in wanted))

@@ -19,10 +19,12 @@ from edge.logs import get_logger
 from edge.model import Catalogue, SampleBlock, StatusCode
 from edge.recorder.backpressure import PENDING_BYTES_LIMIT, Backpressure, refused_loss, sealed_blocks
 from edge.recorder.commit_window import CommitWindow, coarser, encoded_bytes, uncertain
+from edge.recorder.contexts import ContextEvent, Contexts, HeldBlock, Unit
 from edge.seal import (
     BufferState,
     Chain,
     ConfigChange,
+    Context,
     EncodedCatalogue,
     Event,
     Gap,
@@ -85,6 +87,7 @@ class Recorder:
 
     Attributes:
         on_told: called with what goes on record as having happened, and the device of a GAP.
+        on_context_event: called with the (boot time, kind, unit, data) of a batch or phase that begins or ends.
         on_stored: called after each commit of the buffer, with records durable or readable from memory.
         on_backpressure_end: called when readings are accepted again after they were refused.
         usage: how full the buffer was at the last tick.
@@ -100,6 +103,7 @@ class Recorder:
         self.chain = chain
         self.counts = RecorderCounts()
         self.on_told: Callable[[Told, str], None] = _ignore
+        self.on_context_event: Callable[[int, str, str, Mapping[str, str | int | None]], None] = _ignore
         self.on_stored: Callable[[], None] = _ignore
         self.on_backpressure_end: Callable[[], None] = _ignore
         self.usage: Usage | None = None
@@ -115,6 +119,7 @@ class Recorder:
         self._counter_failure = ""
         self._open_gaps: dict[tuple[int | None, int], int] = {}  # (group, boot time of the beginning): the same in UTC.
         self._count_tags(catalogue)
+        self.contexts = Contexts((), catalogue, self._seal_context, self._tell_context)
 
     @property
     def catalogue_digest(self) -> bytes:
@@ -134,6 +139,10 @@ class Recorder:
     def add_block(self, block: SampleBlock, *, urgent: bool = False) -> None:
         """Take one scan. It is sealed at the end of its commit, see `CommitWindow`; an urgent one at once."""
         self._timekeeper.observe_suspension()
+        is_of_unit = self._are_of_units[block.group]
+        if is_of_unit:
+            for held in self.contexts.read(block):
+                self._gather(*held)
         backpressure = self._backpressure
         if backpressure.pending_bytes > PENDING_BYTES_LIMIT:
             self._refuse(block.asked_at_ns)
@@ -144,10 +153,22 @@ class Recorder:
             is_part = block.is_notification
             block = uncertain(block, sum(map(len, block.vectors)) if is_part else self._tag_counts[block.group])
         self.counts.scans += 1
+        if not is_of_unit:
+            self._gather(block, encoded_bytes(block), urgent)
+            return
+        for held in self.contexts.add(HeldBlock(block, encoded_bytes(block), urgent)):
+            self._gather(*held)
+
+    def _gather(self, block: SampleBlock, size_bytes: int, urgent: bool) -> None:
         self._window.add(
-            block, encoded_bytes(block), interval_ns=self._intervals_ns[block.group], urgent=urgent,
-            is_idle=not backpressure.pending_bytes,
+            block, size_bytes, interval_ns=self._intervals_ns[block.group], urgent=urgent,
+            is_idle=not self._backpressure.pending_bytes,
         )  # fmt: skip
+
+    def _end_waiting(self) -> None:
+        """Put the blocks that wait for their contexts to those that are sealed next."""
+        for held in self.contexts.give_up():
+            self._window.put(held.block, held.size_bytes)
 
     def commit(self) -> None:
         """Seal the blocks that have gathered."""
@@ -222,6 +243,7 @@ class Recorder:
     def record_step(self, step: ClockStep) -> None:
         """Seal a change of the clock, after the blocks read before it with the time they were read under."""
         self.counts.steps += step.step_ns != 0
+        self._end_waiting()
         records = self._gathered_records(step.before)
         change = TimeChange(
             before=step.before, after=step.after, step_ns=step.step_ns, corrected_boot_ns=(step.from_ns, step.to_ns),
@@ -254,12 +276,13 @@ class Recorder:
         if await self.wait_stored(self._store([self._checkpoint_record()], urgent=True)):
             await self.save_counter()
 
-    def repeat_catalogue(self) -> None:
-        """Seal the catalogue again, for readers that came later or lost it."""
-        self._store(self._catalogue_records())
+    def repeat_catalogue(self, *, is_lost: bool = False) -> None:
+        """Seal the catalogue and the contexts again, for readers that came later or lost them."""
+        self._store(self._catalogue_records(is_lost=is_lost))
 
     def change_catalogue(self, catalogue: EncodedCatalogue) -> None:
         """Seal a catalogue that says more of the same tags; blocks from now on refer to it."""
+        self._end_waiting()
         self.commit()
         self._catalogue = catalogue
         self.repeat_catalogue()
@@ -269,6 +292,7 @@ class Recorder:
         calibrations: Sequence[bytes] = (),
     ) -> None:  # fmt: skip
         """Seal the catalogue of another configuration, of these known devices; blocks from now on refer to it."""
+        self._end_waiting()
         self.commit()
         self._calibrations = calibrations
         self._devices = {known.device: known for known in devices}
@@ -279,6 +303,35 @@ class Recorder:
         self._groups = catalogue.groups
         self._tag_counts = [len(group.tags) for group in catalogue.groups]
         self._intervals_ns = [group.interval_ns for group in catalogue.groups]
+        self._are_of_units = [False] * len(catalogue.groups)
+
+    # Contexts
+
+    def set_units(self, units: Sequence[Unit], catalogue: Catalogue) -> None:
+        """Blocks of these units name their contexts from now on, none of which is known until it is read."""
+        self.contexts = Contexts(units, catalogue, self._seal_context, self._tell_context, self.contexts)
+        groups = self.contexts.groups
+        self._are_of_units = [number in groups for number in range(len(catalogue.groups))]
+
+    def _seal_context(
+        self, unit: str, members: Mapping[str, str | None], sources: Mapping[str, tuple[str, str]],
+        from_ns: int, to_ns: int,
+    ) -> Context:  # fmt: skip
+        utc_of = self._timekeeper.utc_of
+        context = Context(number=self.chain.head.seq + 1, unit=unit, members=members, sources=sources,
+                          from_ns=utc_of(from_ns), to_ns=utc_of(to_ns))  # fmt: skip
+        self._store([self._seal(RecordType.CONTEXT, encode(context))])
+        return context
+
+    def _tell_context(self, event: ContextEvent) -> None:
+        from_ns, to_ns = event.from_ns, event.to_ns
+        at_ns = to_ns if from_ns is None else (from_ns + to_ns) // 2
+        off_ns = self._timekeeper.quality.bound_at(at_ns)
+        utc_of = self._timekeeper.utc_of
+        self.on_context_event(at_ns, event.kind, event.unit, {
+            **event.data, "from_ns": None if from_ns is None else utc_of(from_ns), "to_ns": utc_of(to_ns),
+            "bound_ns": None if from_ns is None or off_ns is None else -((from_ns - to_ns) // 2) + off_ns,
+        })  # fmt: skip
 
     # Sealing and storing
 
@@ -328,12 +381,14 @@ class Recorder:
         self._count(record)
         return record
 
-    def _catalogue_records(self) -> list[Record]:
+    def _catalogue_records(self, *, is_lost: bool = False) -> list[Record]:
         self._catalogue_at_ns = self._clock.boot_ns()
         # Calibrations travel with a catalogue of no group: the one that GAPs name scan groups by is the last.
         payloads = (*self._calibrations, *self._catalogue.payloads)
         records = [self._seal(RecordType.CATALOG, part) for part in payloads]
-        return records + self._identity_records(self._devices.values())
+        records += self._identity_records(self._devices.values())
+        contexts = self.contexts.in_force(with_recent=is_lost)
+        return records + [self._seal(RecordType.CONTEXT, encode(context)) for context in contexts]
 
     def _identity_records(self, devices: Iterable[KnownDevice]) -> list[Record]:
         payloads = encode_identities(self._catalogue.digest, self._catalogue.path, devices)
@@ -370,6 +425,7 @@ class Recorder:
         return self._backpressure.refused_from_ns is not None
 
     def _refuse(self, from_ns: int, sealed: Iterable[SampleBlock] = ()) -> None:
+        self._end_waiting()
         refused = [*sealed, *(block for blocks in self._window.take() for block in blocks)]
         self._backpressure.refuse(from_ns, refused)
         self.counts.scans -= len(refused)
@@ -389,7 +445,7 @@ class Recorder:
         await self.save_counter()
         if backpressure.is_catalogue_lost:
             backpressure.is_catalogue_lost = False
-            self.repeat_catalogue()
+            self.repeat_catalogue(is_lost=True)
         from_ns, now_ns = backpressure.end(), self._clock.boot_ns()
         self.record_gap(None, from_ns, now_ns, StatusCode.BAD_RESOURCE_UNAVAILABLE, "the buffer was full")
         self.on_backpressure_end()
@@ -431,6 +487,8 @@ class Recorder:
         await self._end_backpressure()
         now_ns = self._clock.boot_ns()
         self._timekeeper.observe()
+        for held in self.contexts.overdue(now_ns):
+            self._gather(*held)
         if not self.is_refusing:
             if self.chain.is_roll_due(now_ns):
                 self._roll(now_ns)
@@ -453,6 +511,7 @@ class Recorder:
 
         `stopped_at_ns` is the boot time that STOP says, where that is not now.
         """
+        self._end_waiting()
         self.commit()
         await self._end_backpressure()
         now_ns = self._clock.boot_ns() if stopped_at_ns is None else stopped_at_ns
