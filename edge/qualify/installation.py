@@ -132,7 +132,10 @@ class Installation:
         if not lines:
             return Outcome(f"tidegate {self._own.version} is installed without a Debian package", held=None)
         verified = run("dpkg", "--verify", *(line.split()[0] for line in lines))
-        differing = verified.stdout.splitlines() if verified else []
+        elsewhere = {each["name"] for each in self._components("file")}  # Judged by IQ-05, and what follows by IQ-03.
+        own = tuple(f"{self._own.locate_file(name)}" for name in ("edge/", "drivers/"))
+        differing = [line for line in (verified.stdout.splitlines() if verified else [])
+                     if (path := line.split()[-1]) not in elsewhere and not path.startswith(own)]  # fmt: skip
         whole = all(line.endswith("install ok installed") for line in lines)
         names = ", ".join(" ".join(line.split()[:2]) for line in lines)
         said = f"; {named([each.split()[-1] for each in differing])} differ" if differing else ""

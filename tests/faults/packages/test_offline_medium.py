@@ -129,6 +129,40 @@ def test_what_an_older_python_wrote_is_read_and_goes_on(installed: BootedMachine
     assert [each["tail"] for each in after] == ["CLOSED", "CLOSED"]
 
 
+@pytest.mark.requirement("REQ-PACK-02", "REQ-PACK-03")
+def test_a_fresh_machine_qualifies_itself_and_an_edited_unit_turns_exactly_its_check_red(
+    installed: BootedMachine, tmp_path: Path
+) -> None:
+    """With nothing but what the packages bring."""
+    root = Path(f"/proc/{installed._leader}/root")
+    (root / "etc/tidegate/gateway.yaml").write_text(GATEWAY.format(state="/var/lib/tidegate"))
+    installed.run("openssl", "genpkey", "-algorithm", "ed25519", "-out", "/root/qa.pem")
+    installed.run("openssl", "pkey", "-in", "/root/qa.pem", "-pubout", "-out", "/root/qa.pub.pem")
+    installed.run("systemctl", "start", "tidegate")
+
+    before = qualified(installed, "/root/pack", "--sign", "/root/qa.pem")
+    signed = installed.try_run("tidegate", "verify", "/root/pack", "--trust", "/root/qa.pub.pem")
+    unit = "/usr/lib/systemd/system/tidegate.service"
+    installed.run("bash", "-c", f"cp {unit} /tmp/unit && echo '# edited' >>{unit} && systemctl daemon-reload")
+    edited = qualified(installed, "/root/edited", "--part", "iq")
+    installed.run("bash", "-c", f"cp /tmp/unit {unit} && systemctl daemon-reload && systemctl stop tidegate")
+
+    red = {name for name, each in before.items() if each["verdict"] == "failed"}
+    assert red <= {"IQ-06", "IQ-08", "IQ-13"}, before  # It is not enabled, and has no time server.
+    assert {before[f"IQ-{number:02}"]["verdict"] for number in (2, 3, 4, 5, 7, 10, 11, 12)} == {"held"}, before
+    assert sum(name.startswith("OQ") for name in before) >= 16
+    assert (signed.returncode, "every file is as it was signed" in signed.stdout) == (0, True), signed
+    assert {name for name, each in edited.items() if each["verdict"] == "failed"} - red == {"IQ-05"}
+    assert f"{unit} was changed" in edited["IQ-05"]["found"]
+
+
+def qualified(machine: BootedMachine, pack: str, *options: str) -> dict[str, Any]:
+    """The checks, by their ids."""
+    ran = machine.try_run("tidegate", "qualify", "--out", pack, *options, "--json")
+    assert ran.returncode in (0, 1), ran
+    return {each["id"]: each for each in json.loads(ran.stdout)["checks"]}
+
+
 def verified(state: Path) -> list[dict[str, Any]]:
     """The chains of a stopped gateway, wholly authentic."""
     public = state / "identity.pub.pem"
