@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from edge.qualify.requirements import requirements
+
 ROOT = Path(__file__).parents[2]
 ROW = {"id": "CR 0.0", "name": "Something", "levels": "1-4", "standing": "met", "text": "It does."}
 
@@ -66,3 +68,24 @@ def test_the_tests_on_the_page_for_auditors_exist(generate: ModuleType) -> None:
     assert len(named) > 8
     assert named - generate._tests().keys() == set()
     assert all((ROOT / path).exists() for path in re.findall(r"`(tests/[\w/.]+)`", page))
+
+
+TABLES_FOR_QA = {"21 CFR Part 11": 17, "EU Annex 11": 17, "The draft of Annex 11 of July 2025": 17}
+
+
+@pytest.mark.parametrize("heading", TABLES_FOR_QA)
+def test_what_quality_assurance_is_told_is_shown_by_something(heading: str) -> None:
+    page = (ROOT / "docs/how-to/prove-to-qa.md").read_text()
+    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [
+        re.split(r" *\| *", row)[1:-1] for row in re.findall(r"^\| (?!section|clause|---).*$", section, re.MULTILINE)
+    ]
+    known = requirements()
+
+    assert len(rows) == TABLES_FOR_QA[heading]
+    for name, standing, _, shown, plants in rows:
+        assert standing in {"met", "partly", "plant", "none"}, name
+        assert shown or standing in {"plant", "none"}, name
+        assert plants or standing in {"met", "none"}, name
+        named = re.findall(r"REQ-[A-Z]+-\d+", shown)
+        assert [one for one in named if one not in known or known[one].planned] == [], name

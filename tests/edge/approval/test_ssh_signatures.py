@@ -114,6 +114,7 @@ def test_what_the_real_one_signs_is_accepted_as_it_is_and_in_no_other_way(
     assert Signature.from_armour(armour).fingerprint == person.fingerprint
 
 
+@pytest.mark.requirement("REQ-CONF-06")
 @pytest.mark.parametrize("kind", ["sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"])
 def test_a_token_that_was_touched_is_accepted_and_one_that_was_not_is_refused(tmp_path: Path, kind: str) -> None:
     token = Token(kind)

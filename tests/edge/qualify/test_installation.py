@@ -62,6 +62,7 @@ def test_a_planted_failure_turns_exactly_its_check_red(
     assert named in after[check].found
 
 
+@pytest.mark.requirement("REQ-PACK-02")
 def test_on_a_machine_where_all_is_well_no_check_is_red(machine: InstalledMachine, tmp_path: Path) -> None:
     checks = machine.qualify(tmp_path / "pack")
 

@@ -12,7 +12,7 @@ from edge.qualify.requirements import requirements
 
 
 @pytest.mark.timeout(400)  # Half a minute on a machine that has nothing else to do.
-@pytest.mark.requirement("REQ-PACK-03")
+@pytest.mark.requirement("REQ-PACK-02", "REQ-PACK-03")
 def test_of_all_checks_only_that_of_the_values_finds_a_device_with_swapped_words(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     checks: list[Check] = []

@@ -46,6 +46,7 @@ def qualify(site: Site, folder: Path) -> dict[str, Check]:
     return {each.id: each for each in checks}
 
 
+@pytest.mark.requirement("REQ-PACK-02")
 def test_what_the_site_did_is_told(site: Site, tmp_path: Path) -> None:
     site.write()
 

@@ -111,7 +111,7 @@ def test_times_beyond_2038_are_sealed_archived_verified_and_reported(site: Site,
     assert of_gateway["quality"]["good"] >= len(told.values("mixer"))
 
 
-@pytest.mark.requirement("REQ-TIME-03")
+@pytest.mark.requirement("REQ-TIME-03", "REQ-TRAIL-04")
 def test_a_clock_that_is_set_is_on_record_with_both_sides(site: Site, clock: WallClock) -> None:
     site.add_counter("mixer")
     site.mosquitto()

@@ -80,7 +80,7 @@ def is_settled(site: Site, sealed: int) -> bool:
     return bool(lacking) and max(lacking) < sealed and lacking | held >= set(range(sealed))
 
 
-@pytest.mark.requirement("REQ-SEND-04")
+@pytest.mark.requirement("REQ-SEND-04", "REQ-TRAIL-04")
 @pytest.mark.parametrize("roles", [("all",), ("acquire", "forward")], ids=["one process", "two processes"])
 def test_what_a_broker_lost_with_its_disk_is_sent_again_by_the_file_of_missing_ranges(
     site: Site, roles: tuple[str, ...]

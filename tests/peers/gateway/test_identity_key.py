@@ -111,7 +111,7 @@ def test_the_public_half_of_an_earlier_version_is_opened_for_readers(site: Path)
     assert (site / "state/identity.pub.pem").stat().st_mode & 0o777 == 0o644
 
 
-@pytest.mark.requirement("REQ-SEAL-03")
+@pytest.mark.requirement("REQ-SEAL-03", "REQ-TRAIL-04")
 def test_a_rotated_key_begins_a_chain_that_the_old_one_announced(site: Path) -> None:
     """Both chains are authentic, nothing is missing between them, and nothing asks for a person."""
     with running(site):
