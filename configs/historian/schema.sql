@@ -1,4 +1,4 @@
--- The historian of Tidegate, version 2: psql --file schema.sql DATABASE, as a role that may create roles.
+-- The historian of Tidegate, version 3: psql --file schema.sql DATABASE, as a role that may create roles.
 -- It brings a database of any earlier version to this one, and changes nothing in a database of a later one.
 \set ON_ERROR_STOP on
 \set QUIET on
@@ -24,12 +24,13 @@ CREATE TABLE IF NOT EXISTS version (version int PRIMARY KEY);
 DO $$
 DECLARE found int := (SELECT max(version) FROM tidegate.version);
 BEGIN
-    IF found > 2 THEN
-        RAISE EXCEPTION 'this database has version % of the schema, and this file brings version 2', found
+    IF found > 3 THEN
+        RAISE EXCEPTION 'this database has version % of the schema, and this file brings version 3', found
             USING HINT = 'Use the file of the newer Tidegate. Rows are not converted backward; nothing was changed.';
     END IF;
 END $$;
-SELECT coalesce(max(version), 0) < 1 AS is_before_1, coalesce(max(version), 0) < 2 AS is_before_2 FROM version \gset
+SELECT coalesce(max(version), 0) < 1 AS is_before_1, coalesce(max(version), 0) < 2 AS is_before_2,
+    coalesce(max(version), 0) < 3 AS is_before_3 FROM version \gset
 
 \if :is_before_1
 -- Where each relay is in its archive.
@@ -125,6 +126,21 @@ CREATE TABLE carried (
     consumers text, part int, key text, value bytea NOT NULL, PRIMARY KEY (consumers, part, key)
 );
 INSERT INTO version VALUES (2);
+\endif
+
+\if :is_before_3
+-- What a unit was doing (ISA-88), from a change on that was after `from_ns` and not after `to_ns`. `number` names it in its
+-- chain. Of a member: null is not known or not asked for, empty is read and blank; `sources` has the tags it is read from.
+CREATE TABLE batch (
+    gateway text, epoch bytea, seq bigint NOT NULL, number bigint, unit text NOT NULL, batch text, lot text, product text,
+    recipe text, procedure text, unit_procedure text, operation text, phase text, state text, from_ns bigint NOT NULL,
+    to_ns bigint NOT NULL, sources jsonb NOT NULL, fallen text, PRIMARY KEY (gateway, epoch, number)
+);
+CREATE INDEX batch_by_name ON batch (batch, unit);
+-- The context in which a block ended, and the one before where it changed, or may have, meanwhile; 0 is not known, null is
+-- none. A column without values takes no room, and no time here.
+ALTER TABLE block ADD COLUMN context bigint, ADD COLUMN context_before bigint;
+INSERT INTO version VALUES (3);
 \endif
 
 -- Days are made and dropped by these only: whoever writes owns no table.
@@ -228,11 +244,23 @@ $$;
 \set shown 'CASE WHEN s.code < 1073741824 AND v.value IN (''NaN'', ''Infinity'', ''-Infinity'') THEN 1083441152 ELSE s.code END'
 \set quality 'CASE WHEN z.status >= 2147483648 THEN ''bad'' WHEN z.status >= 1073741824 THEN ''uncertain'' ELSE ''good'' END'
 
+-- A member of the context is that of both where it changed meanwhile, or may have, and else null: no value counts to a
+-- batch that it may not belong to.
 CREATE OR REPLACE VIEW reading AS
 SELECT tag.gateway, tag.device, tag.name AS tag, b.t, b.t_ns, v.value, CASE WHEN (c.scale, c."offset") = (1, 0)
        AND c.scale_tag IS NULL AND s.code < 2147483648 THEN r.raw END AS exact, w.text, c.unit, z.status, :quality AS quality,
        b.bound_ns + (b.rtt + 1) / 2 AS uncertainty_ns, nullif(b.source_times[k.k], -9223372036854775808) AS source_ns,
-       c.name AS named, b.epoch, b.seq, b.block, k.row - 1 AS row, tag.id AS tag_id
+       c.name AS named, b.epoch, b.seq, b.block, k.row - 1 AS row, tag.id AS tag_id,
+       b.context, b.context_before, coalesce(x.unit, y.unit) AS process_unit,
+       CASE WHEN b.context_before IS NULL OR y.batch = x.batch THEN x.batch END AS batch,
+       CASE WHEN b.context_before IS NULL OR y.lot = x.lot THEN x.lot END AS lot,
+       CASE WHEN b.context_before IS NULL OR y.product = x.product THEN x.product END AS product,
+       CASE WHEN b.context_before IS NULL OR y.recipe = x.recipe THEN x.recipe END AS recipe,
+       CASE WHEN b.context_before IS NULL OR y.procedure = x.procedure THEN x.procedure END AS procedure,
+       CASE WHEN b.context_before IS NULL OR y.unit_procedure = x.unit_procedure THEN x.unit_procedure END AS unit_procedure,
+       CASE WHEN b.context_before IS NULL OR y.operation = x.operation THEN x.operation END AS operation,
+       CASE WHEN b.context_before IS NULL OR y.phase = x.phase THEN x.phase END AS phase,
+       CASE WHEN b.context_before IS NULL OR y.state = x.state THEN x.state END AS state
 FROM tag
 JOIN catalogue c ON c.tag = tag.id
 JOIN block b ON b.gateway = c.gateway AND b.scan_group = c.scan_group AND b.catalogue = c.catalogue
@@ -251,6 +279,8 @@ CROSS JOIN LATERAL (SELECT :number * CASE WHEN c.scale_tag IS NULL THEN 1
     ELSE tidegate.power_at(b.gateway, b.catalogue, b.scan_group, c.scale_tag, b.t) END OFFSET 0) v(value)
 CROSS JOIN LATERAL (SELECT :words) w(text)
 CROSS JOIN LATERAL (SELECT :shown) z(status)
+LEFT JOIN batch x ON (x.gateway, x.epoch, x.number) = (b.gateway, b.epoch, b.context) AND x.fallen IS NULL
+LEFT JOIN batch y ON (y.gateway, y.epoch, y.number) = (b.gateway, b.epoch, b.context_before) AND y.fallen IS NULL
 WHERE b.fallen IS NULL;
 
 CREATE OR REPLACE VIEW newest AS

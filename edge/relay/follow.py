@@ -25,10 +25,11 @@ from edge.relay.archive import RecordLocation
 from edge.relay.connection import Reconnecting
 from edge.relay.publish import ViewConnection, connect_view
 from edge.relay.shapes import BlockOrigin, Messages, ShapeName
-from edge.relay.unified_namespace import UnifiedNamespace, origin
+from edge.relay.unified_namespace import UnifiedNamespace, context_origin, origin
 from edge.seal import (
     Calibrations,
     CataloguePart,
+    Context,
     Data,
     Garbage,
     Malformed,
@@ -44,7 +45,7 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 
-SHOWN_TYPES = (RecordType.DATA, RecordType.CATALOG)
+SHOWN_TYPES = (RecordType.DATA, RecordType.CATALOG, RecordType.CONTEXT)
 
 UNFINISHED_LIMIT = 100_000
 """The most records that are due or wait for their catalogue."""
@@ -114,6 +115,9 @@ class Follower:
         self._due: deque[ArchivedRecord] = deque()
         self._without_catalogue: dict[bytes, deque[ArchivedRecord]] = {}
         self._catalogues = Catalogues()
+        self._newest: dict[
+            tuple[str, bytes], tuple[int, bytes]
+        ] = {}  # Of each chain, the seq and digest of a catalogue.
         self._lock = Lock()
         self._pending_since_ns: int | None = None
         self.dropped = self.skipped = 0
@@ -136,8 +140,7 @@ class Follower:
                     new = list(self._view.pending_messages())
                 elif self._due:
                     self._pending_since_ns = None
-                    blocks = self._blocks(self._due.popleft())
-                    new = [each for block in blocks for each in self._view.messages(*block)]
+                    new = [*self._shown(self._due.popleft(), self._view.messages)]
                 else:
                     self._pending_since_ns = None
                     break
@@ -154,8 +157,7 @@ class Follower:
                 record = self._due.popleft()
                 if self._pending_since_ns is None:
                     self._pending_since_ns = record.arrived_ns
-                for block in self._blocks(record):
-                    self.dropped += self._view.take(*block)
+                self.dropped += sum(self._shown(record, lambda *shown: [self._view.take(*shown)]))
 
     def show_all_again(self) -> None:
         """Show everything again that was shown."""
@@ -211,23 +213,43 @@ class Follower:
     def _count_without_catalogue(self) -> int:
         return sum(map(len, list(self._without_catalogue.values())))
 
-    def _blocks(self, record: ArchivedRecord) -> Iterator[tuple[bytes, Catalogue, SampleBlock, BlockOrigin]]:
-        """The sample blocks of a record, as the view takes them."""
+    def _shown(self, record: ArchivedRecord, show: Callable[..., Iterable[T]]) -> Iterator[T]:
+        """What `show` gives of each sample block of a record, or of its context, as the view takes them."""
         try:
             frame = parse(self._read(record.location))
-            unknown = Unknown()
+            unknown, name = Unknown(), f"{frame.epoch.hex()}/{frame.seq}"
             payload = decode_frame(frame, unknown)
             if isinstance(payload, Calibrations):
                 self._view.learn(payload, record.location)
             elif isinstance(payload, CataloguePart):
                 if self._catalogues.add(payload, record.location):
                     self._due.extendleft(reversed(self._without_catalogue.pop(payload.digest, ())))
+                self._note_newest((record.location.gateway, frame.epoch), frame.seq, payload.digest)
             elif isinstance(payload, Data) and payload.wire_blocks:
-                yield from self._blocks_of(payload, f"{frame.epoch.hex()}/{frame.seq}", record, bool(unknown.words))
+                for block in self._blocks_of(payload, name, record, bool(unknown.words)):
+                    yield from show(*block)
+            elif isinstance(payload, Context):
+                chain = record.location.gateway, frame.epoch
+                _, digest = self._newest.get(chain, (0, b""))
+                if (catalogue := self._catalogues.get(digest)) is None:  # It says below which path the unit is.
+                    self._wait_for_catalogue(_key(chain), record)
+                else:
+                    where = context_origin(name, payload, record.arrived_ns, record.location)
+                    yield from show(digest, catalogue, payload, where)
         except (OSError, Garbage, Malformed) as error:
             # The file was moved away, or the content is not in the format: the archive is for `verify` to judge.
             log.warning("record cannot be shown", place=record.location, reason=str(error))
             self.skipped += 1
+
+    def _note_newest(self, chain: tuple[str, bytes], seq: int, digest: bytes) -> None:
+        """A chain goes on with a catalogue from this seq on; contexts that waited for one are due once it is whole."""
+        if seq >= self._newest.get(chain, (0, b""))[0]:
+            self._newest.pop(chain, None)
+            self._newest[chain] = seq, digest
+            if len(self._newest) > _CATALOGUES_LIMIT:
+                del self._newest[next(iter(self._newest))]
+        if self._catalogues.get(self._newest[chain][1]) is not None:
+            self._due.extendleft(reversed(self._without_catalogue.pop(_key(chain), ())))
 
     def _blocks_of(
         self, data: Data, name: str, record: ArchivedRecord, has_unknown: bool
@@ -252,6 +274,11 @@ class Follower:
         self.skipped += 1
         if not self._without_catalogue[oldest]:
             del self._without_catalogue[oldest]
+
+
+def _key(chain: tuple[str, bytes]) -> bytes:
+    """What a context waits for: any catalogue of its chain. A digest is shorter."""
+    return b"/".join((chain[1], chain[0].encode()))
 
 
 def _joined(messages: Iterable[Messages]) -> list[Messages]:

@@ -31,6 +31,7 @@ from edge.relay.reading_columns import Column
 
 HISTORICAL_NS = 5 * 10**9
 
+_CONTEXTS = b"context", b"context_before"
 _WORDS = {Quality.GOOD: "good", Quality.UNCERTAIN: "uncertain", Quality.BAD: "bad"}
 
 _OVERDUE = b'"overdue"'
@@ -52,6 +53,7 @@ class BlockOrigin:
         order: position of the block in its chain: a clock that was set back does not make it older.
         has_unknown: its record holds something that only a later version knows.
         location: where the record is in the archive.
+        contexts: that in which the block ended, and that before, where they are shown: see `contexts_of`.
     """
 
     source: str
@@ -62,6 +64,7 @@ class BlockOrigin:
     order: int = 0
     has_unknown: bool = False
     location: RecordLocation | None = None
+    contexts: tuple[int | None, int | None] = (None, None)
 
 
 class Messages(NamedTuple):
@@ -198,6 +201,8 @@ class ScanText:
         parts = [self._begin + b'"t":' + time_text(origin.utc_ns), _origin_text(origin), b'"values":' + _object(values)]
         parts += [b'"%b":%b' % (word.encode(), _object(tags)) for word, tags in codes.items()]
         parts += [b'"%b":%b' % (word.encode(), _object(tags)) for word, tags in more.items() if tags]
+        contexts = zip(_CONTEXTS, origin.contexts, strict=True)
+        parts += [b'"%b":%d' % (name, number) for name, number in contexts if number is not None]
         if is_marked:
             parts.append(b'"unknown":true')
         return b",".join(parts) + b"}"

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from edge.clock import TimeQuality
@@ -18,8 +19,8 @@ from edge.relay.archive import RecordLocation
 from edge.relay.json_columns import Units
 from edge.relay.overdue import KnownCalibrations, OverdueTags
 from edge.relay.reading_columns import BAD, Column, block_time, turns_of
-from edge.relay.shapes import BlockOrigin, DeviceShape, Messages, Shape, ShapeName, TagShape
-from edge.seal import Calibrations
+from edge.relay.shapes import BlockOrigin, DeviceShape, Messages, Shape, ShapeName, TagShape, time_text
+from edge.seal import Calibrations, Context, Malformed
 
 _BLOCK_BITS = 17  # More blocks than a payload has items.
 _NOT_IN_A_LEVEL = {ord(character): f"%{ord(character):02X}" for character in ["/", "+", "#", "%", *map(chr, range(32))]}
@@ -65,16 +66,21 @@ class UnifiedNamespace:
         self._prefix, self._shape, self._is_retained = prefix, shape, is_retained
         self._shown = _Shown(shown_ns or {})
         self._groups: dict[tuple[bytes, int], _Group] = {}
+        self._units: dict[str, _Unit] = {}
         self._calibrations: defaultdict[str, KnownCalibrations] = defaultdict(KnownCalibrations)
-        self._pending: dict[_Group, None] = {}
+        self._pending: dict[_Group | _Unit, None] = {}
 
     def messages(
-        self, digest: bytes, catalogue: Catalogue, block: SampleBlock, origin: BlockOrigin
+        self, digest: bytes, catalogue: Catalogue, content: SampleBlock | Context, origin: BlockOrigin
     ) -> Iterator[Messages]:
-        """Show a block: the messages of the tags that it changes; `catalogue` is the one with this digest."""
-        group = self._group(digest, catalogue, block.group)
+        """Show a block, the messages of the tags that it changes, or a context; the catalogue is the one of the digest.
+
+        Raises:
+            Malformed: a context has the topic of a tag.
+        """
+        group, shown = self._show(digest, catalogue, content, origin)
         yield from group.about()
-        for changed in group.show(block, origin):
+        for changed in shown:
             yield group.messages(changed, origin)
 
     def learn(self, calibrations: Calibrations, location: RecordLocation) -> None:
@@ -90,11 +96,11 @@ class UnifiedNamespace:
         for each in self._calibrations.values():
             each.forget(gateway, day)
 
-    def take(self, digest: bytes, catalogue: Catalogue, block: SampleBlock, origin: BlockOrigin) -> int:
-        """Show a block later: returns how many values were replaced that were to be shown later too."""
-        group = self._group(digest, catalogue, block.group)
+    def take(self, digest: bytes, catalogue: Catalogue, content: SampleBlock | Context, origin: BlockOrigin) -> int:
+        """Show it later: returns how many values were replaced that were to be shown later too. Raises Malformed."""
+        group, shown = self._show(digest, catalogue, content, origin)
         replaced = 0
-        for changed in group.show(block, origin):
+        for changed in shown:
             replaced += int(np.count_nonzero(group.is_pending & changed))
             group.is_pending |= changed
             self._pending[group] = None
@@ -102,7 +108,8 @@ class UnifiedNamespace:
 
     def take_all(self) -> None:
         """Show everything again later."""
-        for group in self._groups.values():
+        shown: list[_Group | _Unit] = [*self._groups.values(), *self._units.values()]
+        for group in shown:
             group.take_all()
             self._pending[group] = None
 
@@ -129,6 +136,29 @@ class UnifiedNamespace:
             shown_ns[group.slots[group.is_pending]] = 0
         shown = zip(self._shown.topics, shown_ns.tolist(), strict=True)
         return {topic[2:].decode(): utc_ns for topic, utc_ns in shown if utc_ns}
+
+    def _show(
+        self, digest: bytes, catalogue: Catalogue, content: SampleBlock | Context, origin: BlockOrigin
+    ) -> tuple[_Group | _Unit, Iterator[NDArray[np.bool_]]]:
+        if isinstance(content, Context):
+            unit = self._unit(catalogue, content.unit)
+            return unit, unit.show(content, origin)
+        group = self._group(digest, catalogue, content.group)
+        return group, group.show(content, origin)
+
+    def _unit(self, catalogue: Catalogue, name: str) -> _Unit:
+        below = f"{name.translate(_NOT_IN_A_LEVEL)}/context"
+        if any(f"{group.device}/{each}" == below
+               for group in catalogue.groups for each in (group.name, *(tag.name for tag in group.tags))):  # fmt: skip
+            raise Malformed(f"the context of unit {name} has the topic of a tag or scan group; call the unit otherwise")
+        topic = f"{self._prefix}/{catalogue.path}/{below}"
+        if topic not in self._units:
+            try:
+                encoded = encode_text(topic)
+            except ValueError as error:
+                raise Malformed(f"the topic of its unit is too long: {error}") from error
+            self._units[topic] = _Unit(encoded, self._shown, -1 - len(self._units))
+        return self._units[topic]
 
     def _group(self, digest: bytes, catalogue: Catalogue, number: int) -> _Group:
         group = self._groups.get((digest, number))
@@ -351,3 +381,56 @@ class _Group:
         for members, positions in zip(self._layout.members, block.positions, strict=True):
             reported[members[positions]] = True
         return reported
+
+
+class _Unit:
+    """The newest context of a unit: its topic is shown as a scan group with one tag is."""
+
+    def __init__(self, topic: bytes, shown: _Shown, number: int) -> None:
+        self._topic, self._shown, self._number = topic, shown, number
+        self.slots = shown.slots_of([topic])
+        self.is_pending = np.zeros(1, np.bool_)
+        self._payload = b""
+        self._origin: BlockOrigin | None = None
+
+    def about(self) -> Iterator[Messages]:
+        """Nothing."""
+        return iter(())
+
+    def show(self, context: Context, origin: BlockOrigin) -> Iterator[NDArray[np.bool_]]:
+        """Take a context: a mask where it is newer; one that an earlier process showed is shown again."""
+        is_again = self._shown.owner[self.slots] == 0 and self._shown.utc_ns[self.slots] == origin.utc_ns
+        if self._shown.is_older(self.slots, origin).all() or is_again:
+            self._shown.note(self.slots, origin, self._number)
+            self._payload, self._origin = _context_text(context, origin), origin
+            yield np.ones(1, np.bool_)
+
+    def messages(self, _: NDArray[np.bool_], __: BlockOrigin) -> Messages:
+        """The message, which the broker keeps."""
+        return Messages([self._topic], [self._payload], is_retained=True)
+
+    def take_all(self) -> None:
+        """Show it again later."""
+        self.is_pending[:] = self._origin is not None
+
+    def pending_messages(self) -> Iterator[Messages]:
+        """The message."""
+        if self._origin is not None:
+            self.is_pending[:] = False
+            yield self.messages(self.is_pending, self._origin)
+
+    def pending_origins(self) -> Iterable[BlockOrigin]:
+        """Where it came from."""
+        return () if self._origin is None else (self._origin,)
+
+
+def context_origin(record: str, context: Context, arrived_ns: int, location: RecordLocation) -> BlockOrigin:
+    """The origin of a context in a record: it is as old as its number, also where it is sealed again."""
+    chain, _, seq = record.partition("/")
+    order = min(context.number, int(seq)) << _BLOCK_BITS
+    return BlockOrigin(record, context.to_ns, None, arrived_ns, chain, order, location=location)
+
+
+def _context_text(context: Context, origin: BlockOrigin) -> bytes:
+    begin, end = (orjson.Fragment(time_text(each)) for each in (context.from_ns, context.to_ns))
+    return orjson.dumps({"t": end, **context.members} | {"t": end, "from": begin, "to": end, "src": origin.source})

@@ -12,7 +12,7 @@ from edge.relay.sinks.historian_session import APPLY, HistorianPlan, HistorianSe
 from edge.relay.sinks.sink import SinkUnreachable
 from edge.tls import Certificate, chain_of, in_use, load_context, with_peer
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _TIMEOUT_S = 10.0
 _STATEMENT_TIMEOUT_S = 120.0
 _POSTGRES = 13

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.model import NO_TIME, Catalogue, CatalogueGroup, DataType, SampleBlock, Vector, status_codes, status_runs
-from edge.relay.reading_columns import BAD
+from edge.relay.reading_columns import BAD, contexts_of
 from edge.relay.sinks.other_rows import to_json
 from edge.relay.sinks.postgres_copy import (
     NO_NUMBERS,
@@ -143,6 +143,7 @@ def block_rows(record: SinkRecord, groups: list[GroupArrays]) -> Iterator[BlockR
             optional(encode_int8, data.time.bound_at(block.sampled_at_ns)), digest,
             *encode_values(arrays), _positions(block, own),
             encode_array("int8", _joined(block.source_times, is_known)), encode_status(block.status), NULL,
+            *(optional(encode_int8, number and signed(number)) for number in contexts_of(block)),
         ]  # fmt: skip
         yield BlockRow(place.seq, t_ns, row(fields))
 

@@ -63,6 +63,11 @@ _REMEDIES = {
     "42883": "a function is not there: " + APPLY,
     "42501": "GRANT tidegate_writer to the account",
 }
+# A context is sealed again each hour: it is one row, also where the record that it was taken from has fallen.
+_ON_CONFLICT = {
+    "batch": f"(gateway, epoch, number) DO UPDATE SET (seq, {TABLES['batch']}, fallen) = (excluded.seq, "
+             f"excluded.{TABLES['batch'].replace(', ', ', excluded.')}, NULL) WHERE batch.fallen IS NOT NULL",
+}  # fmt: skip
 _FOR_LONG = ("28", "3D", "3F", "42", "25006")
 
 
@@ -181,7 +186,7 @@ class HistorianSession:
             numbers = ", ".join(f"${n + 1}" for n in range(len(rows[0])))
             await self._connection.executemany(
                 f"INSERT INTO tidegate.{table} (gateway, epoch, seq, {TABLES[table]}) VALUES ({numbers}) "  # noqa: S608
-                "ON CONFLICT DO NOTHING", [tuple(map(_argument, row)) for row in rows],
+                f"ON CONFLICT {_ON_CONFLICT.get(table, 'DO NOTHING')}", [tuple(map(_argument, row)) for row in rows],
             )  # fmt: skip
 
     async def _keep(self, mark: str, connection: asyncpg.Connection) -> None:

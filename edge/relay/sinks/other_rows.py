@@ -12,7 +12,7 @@ from edge.model import Catalogue
 from edge.relay.sinks.postgres_copy import text
 from edge.relay.sinks.sink import SinkRecord
 from edge.seal import Identities
-from edge.seal.payloads import Checkpoint, ConfigChange, Epoch, Event, Gap, KeyChange, Loss, Stop, TimeChange
+from edge.seal.payloads import Checkpoint, ConfigChange, Context, Epoch, Event, Gap, KeyChange, Loss, Stop, TimeChange
 from edge.sentences import stretch_of
 
 TABLES = {
@@ -22,8 +22,13 @@ TABLES = {
     "event": "t_ns, kind, severity, subject, data",
     "correction": "from_ns, to_ns, correction_ns, bound_ns",
     "config": "t_ns, account, role, why, old_hash, new_hash, changes",
+    "batch": "number, unit, batch, lot, product, recipe, procedure, unit_procedure, operation, phase, state, from_ns, "
+             "to_ns, sources",
     "identity": "device, since_ns, vendor, product, firmware, serial, more",
-}
+}  # fmt: skip
+
+MEMBERS = TABLES["batch"].split(", ")[2:11]
+"""What a context says of its unit."""
 
 
 class Told(NamedTuple):
@@ -77,10 +82,19 @@ def other_rows(record: SinkRecord) -> Iterator[tuple[str, tuple[Any, ...]]]:
         case ConfigChange() as it:
             yield "config", (it.at_ns, text(it.account), text(it.role), text(it.why), it.old_hash, it.new_hash,
                              to_json(it.changes))  # fmt: skip
-        case Identities() as it:
-            for known in it.devices:
-                texts = (text(each) for each in known.identity.texts.values())
-                yield "identity", (text(known.device), known.since_ns, *texts, to_json(dict(known.identity.more)))
+        case Identities() | Context() as it:
+            yield from _plant_rows(it)
+
+
+def _plant_rows(it: Identities | Context) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    if isinstance(it, Context):
+        members = (it.members.get(name) for name in MEMBERS)
+        yield "batch", (it.number, text(it.unit), *(each and text(each) for each in members), it.from_ns, it.to_ns,
+                        to_json(it.sources))  # fmt: skip
+        return
+    for known in it.devices:
+        texts = (text(each) for each in known.identity.texts.values())
+        yield "identity", (text(known.device), known.since_ns, *texts, to_json(dict(known.identity.more)))
 
 
 def _chain_row(it: Epoch | KeyChange | Checkpoint | Stop) -> tuple[Any, ...]:

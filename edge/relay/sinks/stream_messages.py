@@ -11,7 +11,7 @@ import orjson
 
 from edge.model import Catalogue, CatalogueGroup
 from edge.relay.json_columns import Units
-from edge.relay.reading_columns import readings_of
+from edge.relay.reading_columns import contexts_of, readings_of
 from edge.relay.shapes import BlockOrigin, ScanText, time_text
 from edge.relay.sinks.other_rows import told_by
 from edge.relay.sinks.sink import Parcel, SinkRecord
@@ -19,7 +19,7 @@ from edge.relay.value_tables import INT64
 from edge.seal import Data, Malformed
 from edge.verify import Verdict
 
-_JSON = {"data", "changes", "more", "hardware"}  # Columns that are JSON already.
+_JSON = {"data", "changes", "more", "hardware", "sources"}  # Columns that are JSON already.
 
 
 class Message(NamedTuple):
@@ -63,6 +63,7 @@ class StreamMessages:
             origin = BlockOrigin(
                 f"{epoch.hex()}/{seq}/{block.number}/{block.row}", _in_range(block.time.utc_ns),
                 None if bound_ns is None else min(bound_ns, INT64[-1]), time.time_ns(), has_unknown=record.has_unknown,
+                contexts=contexts_of(block.block),
             )  # fmt: skip
             scans.units.learn_block(block.columns)
             yield Message(True, scans.key, scans.text.text(block.columns, origin))

@@ -12,8 +12,10 @@ import pytest
 
 from edge.clock import TimeQuality
 from edge.model import NO_TIME, Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock, StatusCode, TimeKind
+from edge.relay.archive import RecordLocation
 from edge.relay.shapes import BlockOrigin, Messages
-from edge.relay.unified_namespace import UnifiedNamespace, origin
+from edge.relay.unified_namespace import UnifiedNamespace, context_origin, origin
+from edge.seal import Context, Malformed
 
 DIGEST = b"catalog1"
 NS = 10**9
@@ -423,3 +425,87 @@ def test_a_value_of_a_later_data_type_is_null_and_marked() -> None:
     new = orjson.loads(messages["plant/acme/basel/line-4/mixer/new"])
     assert (new["v"], new["unknown"]) == (None, True)
     assert "unknown" not in orjson.loads(messages["plant/acme/basel/line-4/mixer/speed"])
+
+
+REACTOR = "plant/acme/basel/line-4/reactor-1/context"
+PLACE = RecordLocation("line-4", "2025-06-15", 0, 1)
+
+
+def context(number: int, at_ns: int, unit: str = "reactor-1", **members: str | None) -> Context:
+    return Context(number=number, unit=unit, members=members, from_ns=at_ns - 5, to_ns=at_ns)
+
+
+def contexts_shown(view: UnifiedNamespace, seq: int, said: Context, chain: str = "00ff") -> list[tuple[str, Any]]:
+    """Topics and payloads after a record with this context."""
+    where = context_origin(f"{chain}/{seq}", said, NOON_NS, PLACE)
+    messages = list(view.messages(DIGEST, CATALOGUE, said, where))
+    assert all(each.is_retained for each in messages)
+    return [(topic, orjson.loads(payload)) for topic, payload in published(messages)]
+
+
+@pytest.mark.requirement("REQ-BATCH-02")
+def test_a_unit_has_a_topic_with_its_context_in_which_what_is_not_known_is_null() -> None:
+    view = UnifiedNamespace("plant", is_retained=False)
+    said = context(7, NOON_NS, batch="B-17", lot="", phase=None)
+
+    assert contexts_shown(view, 7, said) == [(REACTOR, {
+        "t": "2025-06-15T15:06:40.123456789Z", "batch": "B-17", "lot": "", "phase": None,
+        "from": "2025-06-15T15:06:40.123456784Z", "to": "2025-06-15T15:06:40.123456789Z", "src": "00ff/7",
+    })]  # fmt: skip
+    assert view.shown_ns() == {REACTOR: NOON_NS}
+
+
+def test_a_context_is_replaced_by_the_next_one_only_whatever_comes_late_or_again() -> None:
+    view = UnifiedNamespace("plant")
+    first, second = context(7, NOON_NS, batch="B-17"), context(9, NOON_NS - NS, batch="B-18")  # The clock was set back.
+
+    assert [len(contexts_shown(view, 9, second)), len(contexts_shown(view, 7, first))] == [1, 0]
+    assert contexts_shown(view, 40, second) == []
+    assert contexts_shown(view, 41, first) == []
+    assert contexts_shown(view, 3, context(3, NOON_NS - 2 * NS, batch="B-1"), "00aa") == []
+    assert len(contexts_shown(view, 3, context(3, NOON_NS + NS, batch="B-19"), "00aa")) == 1
+
+
+def test_after_a_restart_what_is_sealed_again_is_shown_and_what_is_older_is_not() -> None:
+    view = UnifiedNamespace("plant", {REACTOR: NOON_NS})
+
+    assert contexts_shown(view, 60, context(5, NOON_NS - NS, batch="B-16")) == []
+    ((_, again),) = contexts_shown(view, 61, context(7, NOON_NS, batch="B-17"))
+    assert (again["batch"], again["src"]) == ("B-17", "00ff/61")
+    assert contexts_shown(view, 99, context(7, NOON_NS, batch="B-17")) == []
+
+
+def test_of_contexts_that_wait_the_newest_is_shown_and_none_counts_as_shown_before() -> None:
+    view = UnifiedNamespace("plant")
+    replaced = 0
+    for number in (7, 8, 9):
+        said = context(number, NOON_NS + number, batch=f"B-{number}")
+        replaced += view.take(DIGEST, CATALOGUE, said, context_origin(f"00ff/{number}", said, NOON_NS, PLACE))
+
+    assert (replaced, view.has_pending, view.shown_ns()) == (2, True, {})
+    assert [each.source for each in view.pending_origins()] == ["00ff/9"]
+    ((topic, payload),) = published(view.pending_messages())
+    assert (topic, orjson.loads(payload)["batch"]) == (REACTOR, "B-9")
+    view.take_all()
+    assert [topic for topic, _ in published(view.pending_messages())] == [REACTOR]
+
+
+@pytest.mark.parametrize("unit", ["", "a/b+#%", "\0\n", "\N{GREEK SMALL LETTER OMEGA}\u202e" * 9])
+def test_the_name_of_a_unit_is_one_level_of_its_topic(unit: str) -> None:
+    ((topic, _),) = contexts_shown(UnifiedNamespace("plant"), 7, context(7, NOON_NS, unit, batch="B-17"))
+
+    assert topic.startswith("plant/acme/basel/line-4/")
+    assert topic.count("/") == REACTOR.count("/")
+    assert not {*topic} & {"+", "#", "\0", "\n"}
+
+
+@pytest.mark.parametrize(("catalogue", "unit"), [
+    (replace(CATALOGUE, groups=(replace(GROUP, tags=(replace(GROUP.tags[0], name="context"),)),)), "mixer"),
+    (replace(CATALOGUE, groups=(replace(GROUP, name="context"),)), "mixer"), (CATALOGUE, "u" * 2**16),
+], ids=["a tag", "a scan group", "too long"])  # fmt: skip
+def test_a_context_never_takes_the_topic_of_a_tag_and_one_without_a_topic_is_refused(
+    catalogue: Catalogue, unit: str
+) -> None:
+    said = context(7, NOON_NS, unit, batch="B-17")
+    with pytest.raises(Malformed, match="topic"):
+        list(UnifiedNamespace("plant").messages(DIGEST, catalogue, said, context_origin("00ff/7", said, 0, PLACE)))

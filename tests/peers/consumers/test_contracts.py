@@ -16,10 +16,11 @@ from click.testing import CliRunner
 from edge.cli import cli
 from edge.relay.archive import RecordLocation
 from edge.relay.shapes import BlockOrigin, ShapeName
+from edge.relay.sinks.other_rows import MEMBERS
 from edge.relay.sinks.sink import Parcel
 from edge.relay.sinks.stream_messages import StreamMessages, withdrawn
-from edge.relay.unified_namespace import UnifiedNamespace
-from edge.seal import Calibration, Calibrations, Data, EncodedCatalogue, Gap, RecordType, encode
+from edge.relay.unified_namespace import UnifiedNamespace, context_origin
+from edge.seal import Calibration, Calibrations, Context, Data, EncodedCatalogue, Gap, RecordType, encode
 from edge.seal.codec import Payload
 from edge.verify import Verdict
 from tests.edge.report.conftest import CATALOGUE as PLANT
@@ -37,7 +38,7 @@ JSON = {str: "string", int: "number", float: "number", bool: "boolean", type(Non
 
 def test_views_and_tables_have_the_columns_of_the_page(postgres: Postgres) -> None:
     postgres.create("contracts")
-    names = ["reading", "newest", "gap", "loss", "event", "correction", "config"]
+    names = ["reading", "newest", "gap", "loss", "event", "correction", "batch", "config"]
     found: dict[str, dict[str, str]] = {name: {} for name in names}
     columns = ("SELECT table_name, column_name, data_type FROM information_schema.columns "
                "WHERE table_schema = 'tidegate' ORDER BY ordinal_position")  # fmt: skip
@@ -56,7 +57,7 @@ def test_views_and_tables_have_the_columns_of_the_page(postgres: Postgres) -> No
 def test_a_reader_may_read_what_the_page_names(postgres: Postgres) -> None:
     postgres.create("readable")
     postgres.psql("CREATE ROLE mes LOGIN IN ROLE tidegate_reader")
-    for name in ("reading", "newest", "gap", "loss", "event", "correction", "config", "version"):
+    for name in ("reading", "newest", "gap", "loss", "event", "correction", "batch", "config", "version"):
         postgres.psql(f"SELECT * FROM tidegate.{name}", "readable", "mes")
 
 
@@ -128,6 +129,17 @@ def test_messages_have_the_keys_of_the_page(shape: ShapeName, heading: str) -> N
     is_as_promised(messages(shape), heading)
 
 
+def test_a_context_has_the_keys_of_the_page() -> None:
+    view, digest, found = UnifiedNamespace("plant"), EncodedCatalogue.of(CATALOGUE).digest, []
+    for number, members in enumerate(({}, dict.fromkeys(MEMBERS), dict.fromkeys(MEMBERS, "a")), 1):
+        said = Context(number=number, unit="reactor-1", members=members, from_ns=0, to_ns=number)
+        origin = context_origin(f"00ff/{number}", said, 0, RecordLocation("line-4", "1970-01-01", 0, 1))
+        found += [orjson.loads(payload) for each in view.messages(digest, CATALOGUE, said, origin)
+                  for payload in each.payloads]  # fmt: skip
+
+    is_as_promised(found, "PREFIX/PATH/UNIT/context")
+
+
 def is_as_promised(found: list[dict[str, Any]], heading: str) -> None:
     """Messages have the keys and types of the page, and those always that are always there."""
     keys = promised(heading)
@@ -155,6 +167,7 @@ async def test_a_stream_has_the_keys_of_the_page(tmp_path: Path) -> None:
     plant.data(changes(4, ["mass"], ((3, 1, 0x00960000),)))
     plant.seal(RecordType.GAP, encode(Gap(group=0, from_ns=UTC_NS, to_ns=UTC_NS + 1, status=0x80310000)))
     later = plant.data(changes(5, ["total"]))
+    plant.data(replace(scan(6), context=(7,)), replace(scan(7), context=(7, 9)))
     site = await asyncio.to_thread(RelaySite, tmp_path, [plant])
     await site.receive(plant.records)
     (parcel,) = [parcel async for parcel in site.parcels("")]

@@ -20,7 +20,7 @@ from edge.relay.archive import RecordLocation
 from edge.relay.follow import ArchivedRecord, Follower, ViewPlan
 from edge.relay.relay import Relay, RelayPlan
 from edge.relay.unified_namespace import UnifiedNamespace
-from edge.seal import Record
+from edge.seal import Context, Record, RecordType, encode
 from tests.peers.relay.conftest import Plant
 from tests.support.chains import archived_records
 from tests.support.faulty_broker import FaultyBroker
@@ -85,8 +85,9 @@ async def heard(port: int, topics: set[str], source: str = "") -> dict[str, tupl
 async def test_who_subscribes_late_gets_the_whole_device_and_its_units(plan: RelayPlan, plant: Plant, qos: int) -> None:
     plan = with_view(plan, shape="device", qos=qos)
     record = plant.scan(6)
-
-    topics = {f"{TOPIC}/100 ms", f"{TOPIC}/100 ms/tags"}
+    context(plant, 7, batch="B-17", phase=None)
+    unit = "plant/acme/basel/line-4/reactor-1/context"
+    topics = {f"{TOPIC}/100 ms", f"{TOPIC}/100 ms/tags", unit}
 
     async with running(plan):
         await send(plan, plant, plant.records)
@@ -94,6 +95,7 @@ async def test_who_subscribes_late_gets_the_whole_device_and_its_units(plan: Rel
         found = await heard(plan.broker.port, topics)
 
     assert {topic: is_retained for topic, (is_retained, _) in found.items()} == dict.fromkeys(topics, True)
+    assert (found[unit][1]["batch"], found[unit][1]["phase"]) == ("B-17", None)
     _, device = found[f"{TOPIC}/100 ms"]
     assert device["values"] == {"count": 3.0, "temperature": 1.5}
     assert (device["bad"], device["src"]) == ({}, f"{record.epoch.hex()}/{record.seq}/0/0")
@@ -171,6 +173,12 @@ def follower_of(records: list[Record], shown_ns: dict[str, int] | None = None) -
     return Follower(UnifiedNamespace("plant", shown_ns), lambda location: records[location.offset].data, 10)
 
 
+def context(plant: Plant, number: int, **members: str | None) -> Record:
+    """What the reactor does under this number."""
+    said = Context(number=number, unit="reactor-1", members=members, from_ns=number, to_ns=number + 1)
+    return plant.seal(RecordType.CONTEXT, encode(said))
+
+
 def archived(records: Sequence[Record], first: int = 0) -> list[ArchivedRecord]:
     return [ArchivedRecord(RecordLocation("line-4", "day", first + n, 0), n) for n, _ in enumerate(records)]
 
@@ -221,3 +229,30 @@ def test_after_a_lost_connection_the_newest_value_of_every_tag_is_shown_again(pl
     assert before == [("count", 0.5), ("temperature", 0.25), ("count", 1.0), ("temperature", 0.5)]
     assert shown(follower) == [("count", 1.0), ("temperature", 0.5)]
     assert follower.dropped == 0
+
+
+def batches(follower: Follower) -> list[str]:
+    return [orjson.loads(payload)["batch"] for each in follower.messages() for payload in each.payloads]
+
+
+def test_a_context_waits_for_a_catalogue_of_its_chain_also_over_restarts_and_an_old_one_is_never_shown(
+    plant: Plant,
+) -> None:
+    catalogue = len(plant.records)
+    for number in (7, 8):
+        context(plant, number, batch=f"B-{number}")
+    newest = archived(plant.records)[-1:]
+    follower = follower_of(plant.records)
+    follower.add(newest)
+
+    before = batches(follower), follower.unfinished
+    again = follower_of(plant.records, follower.state().shown_ns)
+    again.restore(follower.state())
+    again.add(archived(plant.records)[1:catalogue])
+    after = batches(again)
+    last = follower_of(plant.records, again.state().shown_ns)
+    last.restore(again.state())
+    last.add(archived(plant.records)[catalogue:])
+
+    assert (before, after) == (([], 1), ["B-8"])
+    assert (batches(last), batches(last), last.skipped) == (["B-8"], [], 0)

@@ -26,6 +26,7 @@ from edge.relay.store import RelayStore
 from edge.relay.waiting import ReceivedMessage
 from edge.seal import (
     Chain,
+    Context,
     EncodedCatalogue,
     Event,
     Gap,
@@ -162,11 +163,20 @@ class SealedPlant:
                                                reason=LossReason.CORRUPT)))  # fmt: skip
         self.seal(RecordType.CONFIG, encode(ConfigChange(at_ns=UTC_NS, account="anna", why="trial", old_hash=b"",
                                                          new_hash=b"n" * 32, changes=(("a", "1", "2"),))))  # fmt: skip
+        self.context(batch="B\0-17", phase="heat", operation=None, lot="")
         known = KnownDevice("mixer", Identity(vendor="acme", serial="7"), UTC_NS)
         for payload in encode_identities(self.encoded.digest, CATALOGUE.path, [known]):
             self.seal(RecordType.CATALOG, payload)
         self.roll()
         self.checkpoint()
+
+    def context(self, number: int = 0, *, at_s: int = 0, chain: Chain | None = None, **members: str | None) -> Record:
+        """What the reactor does from a second of the world on; by default under a number of its own."""
+        payload = encode(Context(
+            number=number or self.records[-1].seq + 1, unit="reactor-1", members=members, from_ns=UTC_NS + at_s * S,
+            to_ns=UTC_NS + at_s * S + 7, sources=dict.fromkeys(members, ("mixer", "batch")),
+        ))  # fmt: skip
+        return self.seal(RecordType.CONTEXT, payload) if chain is None else chain.seal(RecordType.CONTEXT, payload)
 
     def correct(self, first_s: int, last_s: int, by_ns: int) -> Record:
         """What the gateway learned of its clock in these seconds of the world."""

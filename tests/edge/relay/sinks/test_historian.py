@@ -18,6 +18,7 @@ from edge.model import Catalogue, CatalogueTag, DataType, SampleBlock
 from edge.relay.sinks import historian
 from edge.relay.sinks.historian_session import Rename
 from edge.relay.sinks.sink import SinkUnreachable
+from edge.seal import RecordType
 from tests.support.chains import BOOT_NS, TIME, UTC_NS
 from tests.support.contracts import PAGE
 from tests.support.postgres import SCHEMA, Postgres
@@ -254,6 +255,62 @@ async def test_corrections_of_the_clock_find_the_values_that_they_are_of(
     assert sorted(found) == [(1, 0), (1, 5), (2, 60), (3, 60), (3, 60)]
 
 
+@pytest.mark.requirement("REQ-BATCH-01")
+async def test_readings_are_asked_for_by_batch_and_unit_and_none_counts_to_a_batch_that_it_may_not_belong_to(
+    site: Site, plant: SealedPlant, subject: PostgresSubject
+) -> None:
+    heat = plant.context(batch="B-17", phase="heat", at_s=11).seq
+    hold = plant.context(batch="B-17", phase="hold", at_s=12).seq
+    following = plant.context(batch="B-18", phase="heat", at_s=14).seq
+    lost = plant.context(batch=None, phase=None, at_s=16).seq
+    plant.context(heat, batch="B-17", phase="heat", at_s=11)  # Sealed again with the catalogue.
+    contexts: list[tuple[int, ...]] = [
+        (heat,), (heat, hold), (hold,), (hold, following), (following,), (lost,), (0,), (0, heat), (),
+    ]  # fmt: skip
+    for second, context in enumerate(contexts, 11):
+        plant.data(replace(scan(second), context=context))
+    await site.receive(plant.records)
+    await fed(site, subject)
+
+    asked = "SELECT value FROM tidegate.reading WHERE tag = 'mass' AND batch = 'B-17' AND process_unit = 'reactor-1'"
+    assert [row["value"] for row in await subject.fetch(f"{asked} ORDER BY t_ns")] == [11.1, 12.1, 13.1]
+    shown = await readings(subject, "mass", "batch, phase, context, context_before, process_unit")
+    assert shown[1:] == [
+        ("B-17", "heat", heat, None, "reactor-1"), ("B-17", None, hold, heat, "reactor-1"),
+        ("B-17", "hold", hold, None, "reactor-1"), (None, None, following, hold, "reactor-1"),
+        ("B-18", "heat", following, None, "reactor-1"), (None, None, lost, None, "reactor-1"),
+        (None, None, 0, None, None), (None, None, heat, 0, "reactor-1"), (None, None, None, None, None),
+    ]  # fmt: skip
+    rows = await subject.fetch("SELECT number, batch, lot, operation, from_ns, sources->>'phase' AS source "
+                               "FROM tidegate.batch ORDER BY number")  # fmt: skip
+    assert [row["number"] for row in rows[1:]] == [heat, hold, following, lost]
+    assert tuple(rows[0])[1:4] == ("B\N{SYMBOL FOR NULL}-17", "", None)
+    assert (rows[1]["from_ns"], rows[1]["source"]) == (UTC_NS + 11 * S, '["mixer", "batch"]')
+
+
+async def test_a_context_that_has_fallen_names_no_batch_until_it_is_sealed_again(
+    site: Site, plant: SealedPlant, subject: PostgresSubject
+) -> None:
+    thief = plant.thief()
+    await site.receive(plant.records)
+    stolen = plant.context(chain=thief, batch="B-99")
+    await site.receive([stolen, plant.data(replace(scan(20), context=(stolen.seq,)), chain=thief)])
+    await fed(site, subject)
+    before = await readings(subject, "mass", "batch")
+    plant.roll()
+    plant.data(replace(scan(21), context=(stolen.seq,)))
+    await site.receive(plant.records[-2:])
+    await fed(site, subject)
+    fallen = await readings(subject, "mass", "batch, value")
+    plant.context(stolen.seq, batch="B-19")
+    await site.receive(plant.records[-1:])
+    await fed(site, subject)
+
+    assert before == [None, "B-99"]
+    assert fallen == [(None, 1.1), (None, 21.1)]
+    assert await readings(subject, "mass", "batch, value") == [(None, 1.1), ("B-19", 21.1)]
+
+
 async def test_what_has_fallen_is_in_no_view(site: Site, plant: SealedPlant, subject: PostgresSubject) -> None:
     thief = plant.thief()
     await site.receive(plant.records)
@@ -331,7 +388,7 @@ async def test_names_with_odd_characters_are_texts_and_nothing_else(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("sql", "changed", "said"), [
-    ("INSERT INTO tidegate.version VALUES (3)", {}, "version 3 of the schema, and 2 is needed; this relay writes no"),
+    ("INSERT INTO tidegate.version VALUES (4)", {}, "version 4 of the schema, and 3 is needed; this relay writes no"),
     ("DROP SCHEMA tidegate CASCADE", {}, "a table is not there: have its administrator apply"),
     ("REVOKE INSERT ON tidegate.block FROM tidegate_writer", {}, "permission denied .*GRANT tidegate_writer"),
     ("ALTER ROLE tidegate SET default_transaction_read_only = on", {}, "it is read-only"),
@@ -352,9 +409,9 @@ async def test_a_database_that_cannot_be_written_is_named_with_what_would_help(
 
 
 def test_a_schema_is_not_taken_backward(subject: PostgresSubject) -> None:
-    subject.sql("INSERT INTO tidegate.version VALUES (3)")
+    subject.sql("INSERT INTO tidegate.version VALUES (4)")
     with pytest.raises(
-        RuntimeError, match=r"has version 3 of the schema, and this file brings version 2[^$]*Rows are not"
+        RuntimeError, match=r"has version 4 of the schema, and this file brings version 3[^$]*Rows are not"
     ):
         subject.server.psql_file(SCHEMA, subject.database)
 
@@ -365,18 +422,20 @@ async def test_an_older_schema_is_brought_forward_with_its_rows_and_with_what_it
     """Version 1 had no table for corrections: the relay that wrote it put them among the events, and went on."""
     subject.sql("DROP SCHEMA tidegate CASCADE")
     subject.server.psql_file(FIRST_SCHEMA, subject.database)
-    await site.receive(plant.records)
-    with monkeypatch.context() as before:
+    await site.receive(each for each in plant.records if each.type is not RecordType.CONTEXT)
+    subject.sql("ALTER TABLE tidegate.block ADD COLUMN context bigint, ADD COLUMN context_before bigint")
+    with monkeypatch.context() as before:  # By a relay of today: what it writes beyond version 1 is taken away again.
         before.setattr(historian, "SCHEMA_VERSION", 1)
         await fed(site, subject)
+    subject.sql("ALTER TABLE tidegate.block DROP COLUMN context, DROP COLUMN context_before")
     correction = plant.correct(0, 3, 5 * S)
     await site.receive(plant.records[-1:])
     mark = [parcel.mark async for parcel in site.parcels(subject.sql("SELECT mark FROM tidegate.mark"))][-1]
     subject.sql(f"UPDATE tidegate.mark SET mark = '{mark}'")
     event = "INSERT INTO tidegate.event VALUES ('line-4', $1, $2, 0, 'time', 'INFO', '', $3)"
     await subject.fetch(event, correction.epoch, correction.seq, '{"correction_ns": 5}')
-    rows = await subject.content()
-    with pytest.raises(SinkUnreachable, match="version 1 of the schema, and 2 is needed; have its administrator apply"):
+    rows = await subject.content(without="batch")
+    with pytest.raises(SinkUnreachable, match="version 1 of the schema, and 3 is needed; have its administrator apply"):
         await fed(site, subject)
 
     subject.server.psql_file(SCHEMA, subject.database)
@@ -387,6 +446,30 @@ async def test_an_older_schema_is_brought_forward_with_its_rows_and_with_what_it
     assert await readings(subject, "mass") == [1.1, 7.1]
     assert subject.sql("SELECT seq, correction_ns FROM tidegate.correction") == f"{correction.seq}|{5 * S}"
     assert await subject.content() == rows | {plant.place(plant.records[-1]): ""}
+
+
+async def test_a_schema_without_contexts_gets_them_and_keeps_its_rows_and_the_place_that_was_reached(
+    site: Site, plant: SealedPlant, subject: PostgresSubject
+) -> None:
+    """What version 3 added is taken away: what is left is a database of version 2 with its rows."""
+    context = next(each for each in plant.records if each.type is RecordType.CONTEXT).seq
+    await site.receive(plant.records)
+    await fed(site, subject)
+    subject.sql("DROP VIEW tidegate.reading; DROP TABLE tidegate.batch; DELETE FROM tidegate.version WHERE version = 3;"
+                "ALTER TABLE tidegate.block DROP COLUMN context, DROP COLUMN context_before")  # fmt: skip
+    with pytest.raises(SinkUnreachable, match="version 2 of the schema, and 3 is needed; have its administrator apply"):
+        await fed(site, subject)
+
+    subject.server.psql_file(SCHEMA, subject.database)
+    plant.context(context, batch="B-17")
+    plant.data(replace(scan(7), context=(context,)))
+    await site.receive(plant.records[-2:])
+    async with subject.sink().session() as session:
+        (parcel,) = [parcel async for parcel in site.parcels(session.mark)]
+        await session.write(parcel)
+
+    assert len(parcel.records) == 2
+    assert await readings(subject, "mass", "value, batch") == [(1.1, None), (7.1, "B-17")]
 
 
 def test_a_schema_that_is_there_already_is_left_as_it_is(subject: PostgresSubject) -> None:

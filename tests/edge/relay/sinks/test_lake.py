@@ -312,7 +312,7 @@ async def test_events_gaps_and_losses_are_files_of_their_own(site: Site, plant: 
     said = dict(lake.read("SELECT kind, content FROM rows WHERE kind <> 'chain'", "events"))
     gaps = lake.read("SELECT device, scan_group, time IS NULL FROM rows WHERE kind = 'gap'", "events")
 
-    assert {*said} == {"event", "gap", "loss", "config", "identity"}
+    assert {*said} == {"event", "gap", "loss", "config", "batch", "identity"}
     assert json.loads(said["gap"])["status"] == 0x80310000
     assert json.loads(said["config"])["account"] == "anna"
     assert gaps == [("mixer", "1s", False)]
@@ -335,6 +335,21 @@ async def test_corrections_of_the_clock_find_the_values_that_they_are_of(
 
     by_ns = {((time - UTC_NS) // 10**9, corrected - time) for time, corrected in found}
     assert by_ns == {(1, 5 * 10**9), (2, 60 * 10**9), (3, 60 * 10**9)}
+
+
+async def test_readings_are_found_by_their_batch(site: Site, plant: SealedPlant, lake: LakeSubject) -> None:
+    page = (ROOT / "docs/how-to/lake.md").read_text("utf-8")
+    (query,) = (each for each in re.findall("```sql\n(.*?)\n```", page, re.DOTALL) if "B-17" in each)
+    plant.announce()
+    ours, following = plant.context(batch="B-17", phase="heat").seq, plant.context(batch="B-18").seq
+    plant.context(ours, batch="B-17", phase="heat")  # Sealed again with the catalogue.
+    for second, context in enumerate([(ours,), (ours, following), (following,), (0,), ()], 1):
+        plant.data(replace(scan(second), context=context))
+    await site.receive(plant.records)
+    await fed(site, lake)
+    query = query.replace("/srv/lake", str(lake.directory))
+
+    assert lake.read(f"SELECT value, phase FROM ({query}) WHERE tag = 'mass'") == [(1.1, "heat")]
 
 
 async def test_a_name_that_a_path_does_not_take_is_that_name_when_it_is_read(
