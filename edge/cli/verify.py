@@ -219,16 +219,16 @@ class _Approvals:
 
     def note(self, judgements: Iterable[Judgement]) -> None:
         for each in judgements:
-            content, place = each.content, Place(each.issuer, each.epoch, each.seq)
-            if each.verdict is not Verdict.AUTHENTIC:
-                if each.verdict is not Verdict.DUPLICATE:
-                    self._found.pop(place, None)
+            content = each.content
+            if self._found and each.verdict not in (Verdict.AUTHENTIC, Verdict.DUPLICATE):
+                self._found.pop(Place(each.issuer, each.epoch, each.seq), None)
             elif (
                 isinstance(content, ConfigChange)
                 and content.approval is not None
+                and each.verdict is Verdict.AUTHENTIC
                 and not self._window.side(each.seq, content.at_ns, content.at_ns)
             ):
-                self._found[place] = content
+                self._found[Place(each.issuer, each.epoch, each.seq)] = content
 
     def approved(self) -> Iterator[ApprovedConfiguration]:
         """In the order in which they were read."""

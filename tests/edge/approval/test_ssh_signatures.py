@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.approval.sshsig import Refused, Signature
-from tests.support.approving import Person, ssh_keygen
+from tests.support.approving import Person, Token, armoured, ssh_keygen, string
 
 TEXT = b"a change of configuration\n"
 NAMESPACE = "config@tidegate"
@@ -49,54 +43,6 @@ def real_accepts(folder: Path, key: str, armour: bytes, text: bytes = TEXT, name
         input=text, capture_output=True, check=False,
     )  # fmt: skip
     return ran.returncode == 0
-
-
-def armoured(blob: bytes) -> bytes:
-    lines = base64.encodebytes(blob).decode()
-    return f"-----BEGIN SSH SIGNATURE-----\n{lines}-----END SSH SIGNATURE-----\n".encode()
-
-
-def string(data: bytes) -> bytes:
-    return len(data).to_bytes(4, "big") + data
-
-
-def number(value: int) -> bytes:
-    return string(value.to_bytes(value.bit_length() // 8 + 1, "big"))
-
-
-class Token:
-    """A FIDO key as OpenSSH has it: its key signs what the token saw, too."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        if kind.startswith("sk-ssh-ed25519"):
-            key = ed25519.Ed25519PrivateKey.generate()
-            point = string(key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
-            self._sign: Callable[[bytes], bytes] = key.sign
-        else:
-            curve = ec.generate_private_key(ec.SECP256R1())
-            point = string(b"nistp256") + string(
-                curve.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-            )
-
-            def sign(data: bytes) -> bytes:
-                r, s = decode_dss_signature(curve.sign(data, ec.ECDSA(hashes.SHA256())))
-                return number(r) + number(s)
-
-            self._sign = sign
-        self.key = string(kind.encode()) + point + string(b"ssh:")
-
-    @property
-    def line(self) -> str:
-        return f"{self.kind} {base64.b64encode(self.key).decode()}"
-
-    def sign(self, text: bytes, flags: int) -> bytes:
-        parts = (NAMESPACE.encode(), b"", b"sha512", hashlib.sha512(text).digest())
-        data = b"SSHSIG" + b"".join(map(string, parts))
-        seen = bytes((flags,)) + (7).to_bytes(4, "big")
-        signature = self._sign(hashlib.sha256(b"ssh:").digest() + seen + hashlib.sha256(data).digest())
-        blob = string(self.kind.encode()) + string(signature) + seen
-        return armoured(b"SSHSIG" + (1).to_bytes(4, "big") + b"".join(map(string, (self.key, *parts[:3], blob))))
 
 
 @pytest.mark.parametrize(("kind", "bits"), KINDS)

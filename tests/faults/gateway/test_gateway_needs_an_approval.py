@@ -19,7 +19,7 @@ from edge.seal import ConfigChange
 from edge.seal.approval import Approval
 from tests.faults.gateway.applying import DeadPort, asked, changes, ended, run
 from tests.faults.gateway.site_under_test import Process, Site
-from tests.support.approving import Person
+from tests.support.approving import Person, Token
 
 WHY = "change request 1207: a new pump"
 NAMESPACE = "config@tidegate"
@@ -116,22 +116,6 @@ def test_a_change_is_proposed_signed_applied_and_shown_with_who_approved_it(plan
     assert len(changes(site)) == 2
 
 
-@pytest.mark.requirement("REQ-CONF-05")
-def test_without_an_approval_nothing_changes_and_that_is_on_record(plant: Plant, site: Site) -> None:
-    plant.run()
-    path = plant.edit()
-
-    said = apply(path, "--why", WHY, code=1).output
-
-    assert "a second person has to approve a change: tidegate propose" in said
-    assert "tidegate propose" in plant.refused("missing")
-    # Whatever a command says, the gateway refuses.
-    asked(site, Request(ask="apply", device="", digest=check(path).digest.hex(), why=WHY))
-    progress = site.wait(lambda: ended(site), "the apply to end")
-    assert progress["state"] == "refused"
-    assert len(changes(site)) == 1
-
-
 def altered(file: Path, old: str, new: str) -> None:
     text = file.read_text()
     assert old in text
@@ -196,6 +180,12 @@ def not_a_signature(plant: Plant, file: Path) -> None:
     Path(f"{file}.sig").write_text("approved by berta\n")
 
 
+def by_a_token_nobody_touched(plant: Plant, file: Path) -> None:
+    token = Token("sk-ssh-ed25519@openssh.com")
+    plant.list(f"berta {token.line} Head of quality\n")
+    Path(f"{file}.sig").write_bytes(token.sign(file.read_bytes(), 0x04))
+
+
 def sign_again(plant: Plant, file: Path) -> None:
     Path(f"{file}.sig").unlink()
     plant.berta.sign_file(file, NAMESPACE)
@@ -214,6 +204,7 @@ REFUSALS: list[tuple[Callable[[Plant, Path], None], str, str]] = [
     (for_another_gateway, "gateway", "was proposed for gateway line-9"),
     (on_an_older_base, "base", "was proposed when configuration 00000000 ran"),
     (other_files, "files", "put those files back, or propose these"),
+    (by_a_token_nobody_touched, "presence", "nobody touched the token"),
     (not_a_signature, "form", "the signature cannot be read"),
 ]  # fmt: skip
 
@@ -240,9 +231,7 @@ def test_what_is_not_the_approval_of_exactly_this_is_refused_by_the_gateway_and_
 
 
 @pytest.mark.requirement("REQ-TRAIL-04")
-def test_the_list_of_approvers_goes_on_record_when_it_changes_also_while_the_gateway_is_off(
-    plant: Plant, site: Site
-) -> None:
+def test_a_changed_list_of_approvers_and_a_file_edited_by_hand_are_on_record(plant: Plant, site: Site) -> None:
     gateway = plant.run()
 
     def listed() -> list[tuple[Any, Any]]:
@@ -256,6 +245,11 @@ def test_the_list_of_approvers_goes_on_record_when_it_changes_also_while_the_gat
     plant.approvers.unlink()
     plant.run()
     site.wait(lambda: len(listed()) == 3, "its end to be on record")
+    plant.edit()
+    site.wait(lambda: site.told(site.buffered()).events("config.differs"), "the edit to be on record")
+    shown = json.loads(run("status", site.directory / "gateway.yaml", "--json").output)
+    [alarm] = [each for each in shown["problems"] if each["subject"] == "configuration"]
+    assert (alarm["state"], alarm["code"]) == ("DEGRADED", "TG-F03")
 
     digests = listed()
     assert digests[0][0] == ""
@@ -305,21 +299,16 @@ def test_a_file_that_was_edited_by_hand_does_not_start_and_cannot_take_itself_ou
     assert len(changes(site)) == len(before) + 1
 
 
-def test_a_file_that_was_edited_by_hand_is_an_alarm_within_ten_seconds(plant: Plant, site: Site) -> None:
-    plant.run()
-    plant.edit()
-
-    site.wait(lambda: site.told(site.buffered()).events("config.differs"), "the event to be on record")
-
-    shown = json.loads(run("status", site.directory / "gateway.yaml", "--json").output)
-    [alarm] = [each for each in shown["problems"] if each["subject"] == "configuration"]
-    assert (alarm["state"], alarm["code"]) == ("DEGRADED", "TG-F03")
-
-
+@pytest.mark.requirement("REQ-CONF-05")
 def test_the_way_back_needs_an_approval_and_the_way_back_of_a_failure_none(plant: Plant, site: Site) -> None:
     plant.run()
     path = site.directory / "gateway.yaml"
     original = path.read_bytes()
+    # Whatever a command says or leaves out, the gateway refuses.
+    asked(site, Request(ask="apply", device="", digest=check(plant.edit()).digest.hex(), why=WHY))
+    progress = site.wait(lambda: ended(site), "the apply to end")
+    assert progress["state"] == "refused"
+    assert "a second person has to approve a change: tidegate propose" in plant.refused("missing")
     first = plant.propose()
     plant.berta.sign_file(first, NAMESPACE)
     apply(first)
