@@ -30,7 +30,7 @@ from edge.demo.processes import ProcessPair, SnapshotCallback, has_archived, is_
 from edge.files import account_name
 from edge.health import StatusSnapshot
 from edge.mqtt.reason_codes import Reason
-from edge.qualify import components
+from edge.qualify import approval, components
 from edge.qualify.checks import Check, Outcome, Task, broken, judged, named
 from edge.relay.archive import records_of
 from edge.units import counted
@@ -161,6 +161,11 @@ class Operation:
             (Task(id="OQ-16", title="Altered archive", requirements=("REQ-VERIFY-01", "REQ-TRAIL-02"),
                   done="Changed one byte of a record in the middle of the copy.",
                   expected="That record is ALTERED, and no other."), self.altered),
+            (Task(id="OQ-17", title="Approval", requirements=("REQ-CONF-05", "REQ-CONF-06"),
+                  done="Judged signatures over a proposed change: one of a second person, and others.",
+                  expected="That one counts. Refused are those of the proposer, of a stranger, over another text, in "
+                  "another namespace, with an expired key, for another gateway, and on an older base."),
+             approval.approval),
         ]  # fmt: skip
 
     # What is done to the running plant
