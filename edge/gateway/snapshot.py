@@ -22,6 +22,7 @@ from edge.health import (
     CertificateStatus,
     ChainStatus,
     ClockStatus,
+    ContextStatus,
     DeviceIdentity,
     DeviceStatus,
     GatewayStatus,
@@ -80,6 +81,9 @@ def snapshot_of(daemon: Daemon, live_tags: int = 0) -> StatusSnapshot:
         devices=_devices(daemon, acquisition, live_tags, now_ns) if acquisition else (),
         certificates=tuple(_certificates(acquisition, forwarding)),
         recent=acquisition.recent.status() if acquisition else None,
+        contexts=tuple(ContextStatus(**each._asdict()) for each in acquisition.recorder.contexts.status())
+        if acquisition
+        else (),
         calibration=acquisition.calibrations.status(acquisition.utc_ns()) if acquisition else None,
     )
 

@@ -18,6 +18,7 @@ from edge.units import counted, format_duration, format_size, format_value
 
 _LABEL = 9
 _WIDE = 100
+_UNITS_SHOWN = 8
 _HOUR_NS, _YEAR_NS = 3600 * 10**9, 365 * 86_400 * 10**9
 _SICK = {"DOWN": 0, "DEGRADED": 1, "SILENT": 1, "connecting": 2}
 STATUS_WORDS = {
@@ -149,8 +150,16 @@ def _facts(answer: StatusSnapshot) -> Iterator[tuple[str, str]]:
         tags, bad = (sum(getattr(each, name) for device in answer.devices for each in device.scan_groups)
                      for name in ("tags", "bad_tags"))  # fmt: skip
         yield "devices", f"{up} of {len(answer.devices)} up; {counted(tags, 'tag')}, {bad:,} BAD"
+    yield from _contexts(answer)
     if answer.relay:
         yield from _relay(answer.relay)
+
+
+def _contexts(answer: StatusSnapshot) -> Iterator[tuple[str, str]]:
+    for context in answer.contexts[:_UNITS_SHOWN]:
+        yield "context", printable(context.words)
+    if more := answer.contexts[_UNITS_SHOWN:]:
+        yield "context", f"of {counted(len(more), 'more unit')}: see tidegate status --json"
 
 
 def _clock(clock: ClockStatus) -> str:

@@ -400,6 +400,26 @@ class RecentStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContextStatus:
+    """What a unit is doing (ISA-88): each member with its text, empty where it is blank, None where it is not known.
+
+    `number` is what its readings name, 0 before the first read; `unknown` says why members are not known.
+    """
+
+    unit: str
+    number: int
+    members: Mapping[str, str | None]
+    unknown: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """The members that are known and not blank, and why others are not known."""
+        parts = [f"{member} {text}" for member, text in self.members.items() if text]
+        parts += [f"{member} not known, because {why}" for member, why in self.unknown.items()]
+        return f"{self.unit}: {', '.join(parts) or 'all blank'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusSnapshot:
     """A gateway or relay at one moment."""
 
@@ -413,6 +433,7 @@ class StatusSnapshot:
     certificates: tuple[CertificateStatus, ...] = ()
     recent: RecentStatus | None = None
     calibration: CalibrationStatus | None = None
+    contexts: tuple[ContextStatus, ...] = ()
 
     def headline(self) -> str:
         """What the process does, and what keeps it from doing all of it, in one line."""

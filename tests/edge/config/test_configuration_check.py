@@ -419,3 +419,52 @@ def test_a_disk_without_room_for_a_segment_is_said_with_the_number_to_change(fre
 
     assert said.endswith(advice)
     assert bool(said) == bool(advice)
+
+
+CONTEXTS = """\
+gateway: {name: line-4, path: acme/basel}
+contexts:
+  - unit: R1
+    members:
+      batch: {device: one, tag: volume}
+      phase: {device: one, tag: phase, texts: {x: HEAT}}
+      state: {device: one, tag: slow}
+      lot: {device: two, tag: phase}
+    devices: [one/fast, one/fst, two]
+  - unit: R1
+    members: {}
+    devices: [one]
+  - unit: R2
+    members: {phase: {device: one, tag: phas}}
+    devices: [one]
+devices:
+  - name: one
+    driver: simulator
+    scan_groups:
+      - name: fast
+        every: 1 s
+        tags:
+          - {name: phase, signal: counter, type: int16, at_most_every: 10 s}
+          - {name: volume, signal: walk}
+      - every: 1 min
+        tags: [{name: slow, signal: text, texts: [RUN]}]
+"""
+
+
+@pytest.mark.requirement("REQ-CONF-01")
+def test_what_is_wrong_with_a_context_is_a_problem_on_its_line(tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text(CONTEXTS)
+    problems = check(tmp_path / "site.yaml").errors
+    found = [(each.line, each.column, each.message.partition(":")[0].partition(";")[0]) for each in problems]
+    assert found == [
+        (5, 33, "'volume' is a float64"),
+        (6, 33, "'phase' has at_most_every, which would hide a change of the context"),
+        (6, 47, "the keys of texts are whole numbers, got 'x'"),
+        (7, 33, "'slow' is read every 1 min"),
+        (8, 21, "no device is called 'two'"),
+        (9, 25, "one has no scan group 'fst'"),
+        (9, 34, "no device is called 'two'"),
+        (11, 14, "name at least one member, such as batch"),
+        (14, 41, "one has no tag 'phas'"),
+        (15, 15, "the scan group fast of one belongs to the unit R1 already"),
+    ]

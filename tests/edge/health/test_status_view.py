@@ -19,6 +19,7 @@ from edge.cli.status import command
 from edge.gateway.control import ControlServer, Request
 from edge.health import (
     CalibrationStatus,
+    ContextStatus,
     DeviceStatus,
     GatewayStatus,
     GroupStatus,
@@ -349,6 +350,18 @@ def test_a_calibration_that_is_due_is_a_notice_and_no_fault(well: StatusSnapshot
     ) in problems(due)
     assert StatusAnswer.of(due).verdict == StatusAnswer.of(well).verdict
     assert "calibration" not in problems(replace(well, calibration=replace(held, overdue=0, due_soon=0)))
+
+
+def test_the_context_of_each_unit_is_shown_or_why_it_is_not_known(well: StatusSnapshot) -> None:
+    mixer = ContextStatus(unit="mixer", number=7, members={"batch": "\u202e7-B", "phase": "", "recipe": None},
+                          unknown={"recipe": "mes/recipe is BAD_NO_COMMUNICATION"})  # fmt: skip
+    units = [replace(mixer, unit=f"unit-{n}", members={"batch": None}) for n in range(9)]
+
+    seen = shown(replace(well, contexts=(mixer, *units)))
+
+    assert "mixer: batch \ufffd7-B, recipe not known, because mes/recipe is BAD_NO_COMMUNICATION" in seen
+    assert "of 2 more units: see tidegate status --json" in seen
+    assert "context" not in shown(well)
 
 
 def test_what_was_accepted_of_a_certificate_is_shown_by_device(snapshot: StatusSnapshot) -> None:
