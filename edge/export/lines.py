@@ -58,7 +58,8 @@ def _csv(text: str) -> bytes:
     return ('"' + text.replace('"', '""') + '"' if not text or _QUOTED.search(text) else text).encode()
 
 
-def _numbers(values: Vector) -> list[bytes]:
+def numbers_text(values: Vector) -> list[bytes]:
+    """Numbers as JSON writes them; null for what is none there."""
     values = values.view(np.uint8) if values.dtype == np.bool_ else np.ascontiguousarray(values)
     return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
 
@@ -85,7 +86,7 @@ class LongLines:
         lefts, rights = self._middles[group]
         begin = _begin(self._dialect, found)
         for shown in group.shown_block(found.readings.columns):
-            numbers = _numbers(shown.numbers)
+            numbers = numbers_text(shown.numbers)
             middles = rights[shown.tags].tolist()
             is_plain = shown.has_number & (shown.codes == 0)
             for at in {*(~is_plain).nonzero()[0].tolist(), *shown.texts, *shown.labels}:
@@ -147,7 +148,7 @@ class WideLines:
             count += len(shown.tags)
             is_later |= shown.is_later
             tags = [group.group.tags[tag] for tag in shown.tags.tolist()]
-            numbers = _numbers(shown.numbers)
+            numbers = numbers_text(shown.numbers)
             for at, (tag, number, has_number) in enumerate(zip(tags, numbers, shown.has_number.tolist(), strict=True)):
                 name = column_name(group, tag)
                 if code := int(shown.codes[at]):

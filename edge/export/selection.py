@@ -22,6 +22,7 @@ from edge.clock import TimeState
 from edge.files import named_in_errors
 from edge.model import Catalogue
 from edge.relay.reading_columns import BlockReadings, BlockTime, Corrected, SourcedBlock, readings_of
+from edge.report.batch import BatchSlice, Part
 from edge.seal import Data, Garbage, Malformed, RecordType, TimeChange, Unknown, decode_frame, parse
 from edge.seal.record import ISSUER_PREFIX
 from edge.verify import Judgement, Verdict
@@ -51,13 +52,15 @@ class Selection:
     Args:
         window: the range; a block whose corrected time lies in it belongs to it as well.
         admitted: verdicts besides AUTHENTIC whose readings are wanted.
+        batch: whose blocks to give, whatever their time; without it those of the range are.
 
     Attributes:
         catalogues: digests of those that name the tags of the range.
         left_out: records that may hold readings of the range which are not given, by the reason.
     """
 
-    def __init__(self, window: Window, admitted: Collection[Verdict] = ()) -> None:
+    def __init__(self, window: Window, admitted: Collection[Verdict] = (), batch: BatchSlice | None = None) -> None:
+        self._batch = batch
         self._window, self._admitted = window, frozenset((Verdict.AUTHENTIC, *admitted))
         self._files: dict[Path, int] = {}
         self._chains: dict[tuple[str, bytes], int] = {}
@@ -86,21 +89,28 @@ class Selection:
                     self._others[each.hash] = record, each.verdict
             elif isinstance(each.content, TimeChange):
                 self._changes[identity] = each.content
-            elif record is not None and isinstance(each.content, Data) and self._may_be_inside(each.content):
+            elif record is not None and isinstance(each.content, Data) and self._may_be_inside(each, each.content):
                 self.catalogues.add(each.content.catalogue)
                 for column, value in zip(self._places, record, strict=True):
                     column.append(value)
 
-    def _may_be_inside(self, data: Data) -> bool:
+    def _may_be_inside(self, judgement: Judgement, data: Data) -> bool:
         if not data.wire_blocks:
             return False
+        if self._batch is not None:
+            return self._batch.has(judgement.issuer, judgement.epoch, data)
         is_right = data.time.state is TimeState.SYNCHRONIZED  # Else the right time may be any.
         return not is_right or self._window.side(0, data.since_ns, data.until_ns) == 0
 
     def read(
-        self, catalogues: Mapping[bytes, Catalogue], progress: Callable[[int, int], None] | None = None
-    ) -> Iterator[SourcedBlock]:
-        """The blocks of the range, once every file was read; `progress` is called with (records done, of them all)."""
+        self, catalogues: Mapping[bytes, Catalogue], progress: Callable[[int, int], None] | None = None, *,
+        part: Part = "batch",
+    ) -> Iterator[SourcedBlock]:  # fmt: skip
+        """The blocks of the range, or of a part of the batch, once every file was read.
+
+        `progress` is called with (records done, of them all).
+        """
+        self.left_out.clear()
         corrections = self._corrections()
         chains = list(self._chains)
         with _Records(list(self._files)) as records:
@@ -110,7 +120,13 @@ class Selection:
                 issuer, epoch = chains[record.chain]
                 for readings, data, is_unknown in self._readings(records.read(record), verdict, catalogues):
                     corrected = corrections[record.chain].of(readings.time, data.time.boot_id)
-                    if self._is_inside(readings.time.utc_ns) or (corrected and self._is_inside(corrected.utc_ns)):
+                    if self._batch is not None:
+                        is_wanted = self._batch.part(issuer, epoch, readings.block.context) == part
+                    else:
+                        is_wanted = self._is_inside(readings.time.utc_ns) or bool(
+                            corrected and self._is_inside(corrected.utc_ns)
+                        )
+                    if is_wanted:
                         yield SourcedBlock(
                             gateway=issuer.removeprefix(ISSUER_PREFIX), epoch=epoch.hex(), seq=record.seq,
                             verdict=verdict, readings=readings, corrected=corrected, is_unknown=is_unknown,

@@ -34,6 +34,7 @@ ContextKey = tuple[str, bytes, int]
 GroupKey = tuple[str, bytes, int]
 """A gateway by its issuer, the digest of a catalogue, and the number of a scan group in it."""
 
+_MEMBERS = ("lot", "product", "recipe", "procedure", "unit_procedure", "operation", "phase", "state")
 _SAYS_CONTEXTS = (RecordType.EPOCH, RecordType.KEY, RecordType.CONTEXT)
 
 
@@ -271,6 +272,7 @@ def gateway_of(run: Run) -> str:
 
 def members_text(members: Mapping[str, str | None]) -> str:
     """What a unit does, as people read it: "recipe R7, phase heat"; the batch goes without saying."""
-    said = [f"{name} {'not known' if text is None else text}" for name, text in members.items()
-            if name != "batch" and text != ""]  # fmt: skip
+    names = sorted(members, key=lambda name: (_MEMBERS.index(name) if name in _MEMBERS else len(_MEMBERS), name))
+    said = [f"{name} {'not known' if (text := members[name]) is None else text}" for name in names
+            if name != "batch" and members[name] != ""]  # fmt: skip
     return ", ".join(said) or "nothing more is said"
