@@ -14,7 +14,7 @@ from edge.cli.output import print_json
 from edge.cli.running import held_configuration
 from edge.config.check import check
 from edge.config.kept import unpack
-from edge.config.settings import GatewaySettings
+from edge.config.settings import TAKEN_WHILE_IT_RUNS, GatewaySettings
 from edge.config.written import differences
 from edge.sentences import changed
 from edge.terminal import printable
@@ -85,9 +85,9 @@ def command(a: Path, b: Path | None, *, as_json: bool) -> None:
 
 
 def waiting_sections(found: Sequence[Difference]) -> tuple[str, ...]:
-    """The sections besides devices with differences: a running gateway does not take them into use."""
+    """The sections with differences that a running gateway does not take into use."""
     differ = {_SECTION_END.split(each.path, maxsplit=1)[0] for each in found}
-    return tuple(each.name for each in fields(GatewaySettings) if each.name != "devices" and each.name in differ)
+    return tuple(each.name for each in fields(GatewaySettings) if each.name in differ.difference(TAKEN_WHILE_IT_RUNS))
 
 
 def waits_for_start(sections: Sequence[str]) -> str:

@@ -315,6 +315,10 @@ class ApprovalSettings(Settings):
     """
 
 
+TAKEN_WHILE_IT_RUNS = ("devices", "contexts")
+"""The sections that `tidegate apply` takes into use; the others wait for a start."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class GatewaySettings(Settings):
     """The configuration of a gateway."""

@@ -42,7 +42,7 @@ from edge.config.kept import (
     part_names,
     set_pending,
 )
-from edge.config.settings import GatewaySettings
+from edge.config.settings import TAKEN_WHILE_IT_RUNS, GatewaySettings
 from edge.errors import BufferFull, ConfigError
 from edge.files import account_name
 from edge.gateway.acquire import Acquisition
@@ -383,6 +383,6 @@ async def _without_bugs(work: Awaitable[T]) -> T:
 
 
 def _other_sections(old: GatewaySettings, new: GatewaySettings) -> tuple[str, ...]:
-    """The sections besides devices and contexts that differ."""
-    names = [each.name for each in fields(old) if each.name not in ("devices", "contexts")]
+    """The sections that differ and wait for a start."""
+    names = [each.name for each in fields(old) if each.name not in TAKEN_WHILE_IT_RUNS]
     return tuple(name for name in names if getattr(old, name) != getattr(new, name))

@@ -54,6 +54,13 @@ def test_the_first_of_its_kind_is_recorded_at_once(audit: Audit, recorded: list[
     assert recorded == [(Clock.now_ns, "device.down", Severity.WARNING, "pump-2", {"reason": "no answer"})]
 
 
+def test_begins_and_ends_of_batches_are_never_folded(audit: Audit, recorded: list[Recorded]) -> None:
+    for kind in (EventKind.BATCH_START, EventKind.BATCH_END) * 3:
+        audit.event(kind, "mixer", batch="B-7")
+
+    assert [kind for _, kind, *_ in recorded] == ["batch.start", "batch.end"] * 3
+
+
 def test_repeats_within_a_minute_become_one_event_with_their_count(
     audit: Audit, clock: Clock, recorded: list[Recorded]
 ) -> None:

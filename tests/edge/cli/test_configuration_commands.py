@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edge.cli import cli
+from edge.cli.diff import Difference, waiting_sections
 
 SITE = """\
 gateway: {name: g, path: acme/basel, state: state}
@@ -194,3 +195,9 @@ def test_help_shows_an_example(command: str) -> None:
     result = tidegate(command, "--help")
 
     assert f"  tidegate {command} " in result.stdout.split("Example")[1]
+
+
+def test_contexts_are_taken_into_use_while_it_runs_and_a_clock_is_not() -> None:
+    found = [Difference(path=path, old="1 s", new="2 s") for path in ("contexts[0].unit", "clock.poll")]
+
+    assert waiting_sections(found) == ("clock",)

@@ -138,6 +138,19 @@ _EVENTS = {
         {"group": "fast", "late_ns": 2 * _S, "count": 12, "span_ns": 40 * _S},
         "A scan of plc, scan group fast, was 2 s late, and the next ones were skipped (12 times within 40 s)",
     ),
+    "batch.start": (
+        {"batch": "B-7", "from_ns": 1, "to_ns": 100, "bound_ns": _S // 4},
+        "Batch B-7 began in unit plc, within 250 ms",
+    ),
+    "batch.end": ({"batch": "B\u202e7", "from_ns": 1, "to_ns": 100, "bound_ns": None}, "Batch B?7 ended in unit plc"),
+    "phase.start": (
+        {"batch": "B-7", "phase": "HEAT", "from_ns": None, "to_ns": 100, "bound_ns": None},
+        "Phase HEAT of batch B-7 began in unit plc, or earlier: it was so when it was read first",
+    ),
+    "phase.end": (
+        {"batch": "", "phase": "HEAT", "from_ns": 1, "to_ns": 100, "bound_ns": None},
+        "Phase HEAT of no batch ended in unit plc",
+    ),
     "later.kind": ({"of": 7, "raw": b"\x01"}, "later.kind plc: of 7, raw 01"),
 }  # fmt: skip
 
