@@ -174,8 +174,9 @@ def _buffer(daemon: Daemon, acquisition: Acquisition, now_ns: int) -> BufferStat
     usage, losses, recorder = acquisition.recorder.usage, acquisition.loss_declarer, acquisition.recorder
     limit_bytes = acquisition.settings.buffer.limit
     directory = str(acquisition.settings.buffer_directory)
+    undelivered = _undelivered(acquisition, usage, daemon.forwarding)
     if usage is None:
-        return BufferStatus(directory=directory, limit_bytes=limit_bytes)
+        return BufferStatus(directory=directory, limit_bytes=limit_bytes, undelivered_records=undelivered)
     reason = ""
     if usage.is_in_memory:
         why = acquisition.settings.buffer.lack_of_room(usage.free_bytes) or usage.failure
@@ -184,7 +185,7 @@ def _buffer(daemon: Daemon, acquisition: Acquisition, now_ns: int) -> BufferStat
     return BufferStatus(
         directory=directory, state="memory" if usage.is_in_memory else refusing, reason=reason,
         records=usage.durable_end - usage.oldest, stored_bytes=usage.used_bytes,
-        limit_bytes=limit_bytes, undelivered_records=_undelivered(acquisition, usage, daemon.forwarding),
+        limit_bytes=limit_bytes, undelivered_records=undelivered,
         undelivered_bytes=usage.undelivered_bytes,
         bytes_per_day=last_hour.per_day("bytes", recorder.counts.record_bytes, now_ns),
         dropped_records=dropped_records, dropped_last_hour=last_hour.growth("dropped", dropped_records),
@@ -193,12 +194,12 @@ def _buffer(daemon: Daemon, acquisition: Acquisition, now_ns: int) -> BufferStat
     )  # fmt: skip
 
 
-def _undelivered(acquisition: Acquisition, usage: Usage, forwarding: Forwarding | None) -> int | None:
+def _undelivered(acquisition: Acquisition, usage: Usage | None, forwarding: Forwarding | None) -> int | None:
     if forwarding is not None:
         uplink = forwarding.snapshot()
         return uplink.waiting + uplink.in_flight
     # Without an uplink every record waits; an uplink in another process knows which, and this one does not.
-    return usage.durable_end - usage.oldest if acquisition.settings.uplink is None else None
+    return usage.durable_end - usage.oldest if usage and acquisition.settings.uplink is None else None
 
 
 def _uplink(daemon: Daemon, forwarding: Forwarding, now_ns: int) -> UplinkStatus:

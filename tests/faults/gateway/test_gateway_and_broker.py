@@ -58,6 +58,19 @@ def test_mosquitto_killed_again_and_again_under_a_relay_costs_nothing(site: Site
     assert site.verify(site.archive)["is_wholly_authentic"]
 
 
+def test_what_waits_from_before_a_start_is_in_the_first_status(site: Site) -> None:
+    """A status that says at first that nothing waits lets whoever waits for it stop the gateway too early."""
+    site.add_counter("mixer")
+    first = site.gateway()
+    site.wait_for_scans(30)
+    assert first.stop() == 0
+
+    site.gateway()
+
+    status: StatusSnapshot = site.wait(site.status, "its first status")
+    assert (status.buffer.undelivered_records or 0) > 30
+
+
 def allow(site: Site) -> None:
     path = site.directory / "passwords"
     accounts = (NAME, "relay") if path.exists() else ("relay",)
