@@ -199,7 +199,7 @@ class BatchSlice:
         self._known: dict[ContextKey, tuple[str, bool]] = {
             each.key: (each.context.unit, each.batch is not None) for each in contexts
         }
-        self._units: dict[GroupKey, str] = {}
+        self._units: defaultdict[GroupKey, set[str]] = defaultdict(set)
         self._blocks: Counter[tuple[GroupKey, tuple[int, ...], Part]] = Counter()
 
     @property
@@ -235,7 +235,7 @@ class BatchSlice:
             found = [self._known.get((issuer, epoch, number), ("", False)) for number in context]
             for unit, _ in found:
                 if unit:
-                    self._units[group] = unit
+                    self._units[group].add(unit)
             runs: tuple[int, ...] = ()
             if part != "outside":
                 of_run = (self._run_of.get((issuer, epoch, number)) for number in context)
@@ -250,9 +250,14 @@ class BatchSlice:
         return replace(data, wire_blocks=[data.wire_blocks[at] for at in kept],
                        numbers=[data.numbers[at] for at in kept])  # fmt: skip
 
+    def units_of(self, group: GroupKey) -> frozenset[str]:
+        """The units that a scan group belonged to, by the contexts that its blocks name; a unit may be renamed."""
+        return frozenset(self._units.get(group, ()))
+
     def unit_of(self, group: GroupKey) -> str:
-        """The unit that a scan group belongs to; empty where none of its blocks names a context."""
-        return self._units.get(group, "")
+        """The unit of the runs that a scan group belonged to; empty where there is none."""
+        units = self.units_of(group)
+        return next((run.unit for run in self.runs if run.issuer == group[0] and run.unit in units), "")
 
     def blocks(self, issuer: str) -> Iterator[tuple[GroupKey, Run | None, Part, int]]:
         """How many blocks of a gateway each scan group has of each part, and of which run; outside there is none."""
@@ -260,8 +265,8 @@ class BatchSlice:
             if group[0] != issuer:
                 continue
             runs = [self.runs[number] for number in numbers]
-            if part == "unknown" and (unit := self.unit_of(group)):
-                runs = [run for run in runs if run.unit == unit]
+            if part == "unknown" and (units := self.units_of(group)):
+                runs = [run for run in runs if run.unit in units]
             yield group, runs[0] if runs else None, part if runs else "outside", count
 
 

@@ -38,23 +38,26 @@ class BatchAnswers:
         )  # fmt: skip
 
     @cached_property
-    def _units(self) -> dict[GroupName, str]:
-        """The unit of each scan group that is known to belong to one."""
-        named = ((self._name(group), self._batch.unit_of(group)) for group, *_ in self._batch.blocks(self._issuer))
-        return {name: unit for name, unit in named if name is not None and unit}
+    def _units(self) -> dict[GroupName, set[str]]:
+        """The units that each scan group belonged to."""
+        found: defaultdict[GroupName, set[str]] = defaultdict(set)
+        for group, *_ in self._batch.blocks(self._issuer):
+            if (name := self._name(group)) is not None:
+                found[name] |= self._batch.units_of(group)
+        return dict(found)
 
     @cached_property
     def groups(self) -> frozenset[GroupName]:
         """The scan groups of the units that the batch was on."""
         units = {run.unit for run in self._runs}
-        return frozenset(name for name, unit in self._units.items() if unit in units)
+        return frozenset(name for name, own in self._units.items() if own & units)
 
     def stretches(self) -> Iterator[tuple[CatalogueGroup, int, int]]:
         """When each of these scan groups was to be read: while the unit was in the batch for certain."""
         for run in self._runs:
             until_ns = self._until_ns(run)
             for group, first, last in self._readings.groups(run.began_ns, until_ns):
-                if self._units.get((group.device, group.name)) == run.unit:
+                if run.unit in self._units.get((group.device, group.name), ()):
                     yield group, first, last
 
     def _until_ns(self, run: Run) -> int:

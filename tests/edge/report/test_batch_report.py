@@ -283,3 +283,15 @@ def test_a_declared_loss_in_a_batch_is_listed(plant: BatchSite) -> None:
     plant.write()
 
     assert len(ask(plant, "A")["complete"]["losses"]) == 1
+
+
+def test_a_unit_that_was_renamed_keeps_its_earlier_batches(plant: BatchSite) -> None:
+    now = plant.context(0, batch="A")
+    plant.scan(range(1, 10), (now,))
+    renamed = plant.context(10, "r-one", batch="B")
+    plant.context(10, batch="")
+    plant.scan(range(11, 20), (renamed,))
+    plant.write()
+
+    for batch in "AB":
+        assert [(tag["received"], tag["missing"]) for tag in ask(plant, batch)["tags"]] == [(9, {}), (9, {})]
