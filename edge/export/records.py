@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from edge.files import named_in_errors
 from edge.report.batch import BatchSlice
-from edge.seal import Context, Data, RecordType
+from edge.seal import Checkpoint, Context, Data, RecordType
 from edge.verify import Judgement, Verdict
 
-_PROOFS = (RecordType.EPOCH, RecordType.KEY)
-_TIMELESS = (RecordType.CATALOG, RecordType.CONTEXT)
+_PROOFS = (RecordType.EPOCH, RecordType.KEY, RecordType.CHECKPOINT)
+_SAID_AGAIN = (RecordType.CATALOG, RecordType.CONTEXT, RecordType.CHECKPOINT)
 
 
 class _Place(NamedTuple):
@@ -26,9 +26,9 @@ class _Place(NamedTuple):
 class SliceRecords:
     """Follows the verdicts of a collector; afterwards writes the records of a batch, each chain in order of sealing.
 
-    Besides those with blocks of the batch or its boundary: EPOCH and KEY records of their chains, the catalogues and
-    the contexts of the batch once each, and what happened meanwhile: events, gaps, losses, clock and configuration. A
-    record of the batch takes some 300 bytes of memory.
+    Besides those with blocks of the batch or its boundary: EPOCH and KEY records of their chains, the first CHECKPOINT
+    with each session key, the catalogues and the contexts of the batch once each, and what happened meanwhile: events,
+    gaps, losses, clock and configuration. A record of the batch takes some 300 bytes of memory.
     """
 
     def __init__(self, batch: BatchSlice) -> None:
@@ -60,8 +60,10 @@ class SliceRecords:
             return
         if isinstance(content, Context) and self._batch.part(*chain, (content.number,)) == "outside":
             return
-        said = (*chain, hash(judgement.payload))
-        if kind is RecordType.CHECKPOINT or (kind in _TIMELESS and said in self._said):
+        # A restart names its session key in a CHECKPOINT; others repeat it.
+        what = content.session.fingerprint if isinstance(content, Checkpoint) else judgement.payload
+        said = (*chain, hash(what))
+        if kind in _SAID_AGAIN and said in self._said:
             return
         self._said.add(said)
         self._others[chain][judgement.seq] = place, kind
@@ -80,5 +82,5 @@ class SliceRecords:
                 continue
             first, last = min(of_batch), max(of_batch)
             more = {seq: place for seq, (place, kind) in self._others[chain].items()
-                    if kind in (*_PROOFS, *_TIMELESS) or first <= seq <= last}  # fmt: skip
+                    if kind in (*_PROOFS, *_SAID_AGAIN) or first <= seq <= last}  # fmt: skip
             yield from (place for _, place in sorted({**more, **of_batch}.items()))

@@ -35,7 +35,7 @@ GroupKey = tuple[str, bytes, int]
 """A gateway by its issuer, the digest of a catalogue, and the number of a scan group in it."""
 
 _MEMBERS = ("lot", "product", "recipe", "procedure", "unit_procedure", "operation", "phase", "state")
-_SAYS_CONTEXTS = (RecordType.EPOCH, RecordType.KEY, RecordType.CONTEXT)
+_SAYS_CONTEXTS = (RecordType.EPOCH, RecordType.KEY, RecordType.CHECKPOINT, RecordType.CONTEXT)
 
 
 class Placed(NamedTuple):

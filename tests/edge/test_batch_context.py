@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -12,12 +13,15 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from edge.buffer import PosixDisk, Reader
+from edge.cli import cli
 from edge.clock import Clock, SystemClock
 from edge.config.check import check
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.errors import DeviceUnreachable
+from edge.gateway import settings_map
 from edge.gateway.acquire import Acquisition, acquire
 from edge.gateway.devices import plan_site
 from edge.model import DataType, Reading, SampleBlock
@@ -187,7 +191,7 @@ def _is_right(plant: Plant, context: Context, block: SampleBlock) -> bool:
     )
 
 
-@pytest.mark.requirement("REQ-BATCH-01", "REQ-BATCH-02", "REQ-BATCH-03")
+@pytest.mark.requirement("REQ-BATCH-01", "REQ-BATCH-02", "REQ-BATCH-03", "REQ-BATCH-04")
 def test_each_block_has_the_context_of_the_plant_or_says_that_it_is_not_certain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,7 +227,8 @@ def test_each_block_has_the_context_of_the_plant_or_says_that_it_is_not_certain(
     asyncio.run(work(is_first=False))
 
     with closing(Reader(PosixDisk(settings.buffer_directory))) as reader:
-        content = [decode_frame(parse(data)) for _, data in reader.read(0, 1 << 24)]
+        records = [data for _, data in reader.read(0, 1 << 24)]
+    content = [decode_frame(parse(data)) for data in records]
     offset_ns = next(each.utc_ns - each.boot_ns for each in content if isinstance(each, Data) and each.wire_blocks)
     _check_blocks(plant, content, changed_at_ns)
     events = [each for each in content if isinstance(each, Event) and each.kind.startswith("batch.")]
@@ -235,6 +240,38 @@ def test_each_block_has_the_context_of_the_plant_or_says_that_it_is_not_certain(
         if event.data["from_ns"] is not None:
             moments = [at_ns + offset_ns for at_ns, tag, _ in plant.log if tag == TAGS[event.subject]["batch"]]
             assert any(_has(event, at_ns) for at_ns in moments)
+    identity, _ = settings_map.identity(settings)
+    _check_reports(tmp_path, records, identity.public_pem("urn:tidegate:line-4"), content)
+
+
+def _check_reports(folder: Path, records: Sequence[bytes], public_pem: bytes, content: Sequence[object]) -> None:
+    """The report on each batch has its blocks, and all that it does not have lie outside."""
+    archive = folder / "archive/line-4"
+    archive.mkdir(parents=True)
+    (archive / "2026-01-31.rec").write_bytes(b"".join(records))
+    (folder / "line-4.pub.pem").write_bytes(public_pem)
+    contexts = {each.number: each for each in content if isinstance(each, Context)}
+    blocks = [block for each in content if isinstance(each, Data) for block in each.blocks()]
+    every = ["--from", "2000-01-01T00:00Z", "--to", "2100-01-01T00:00Z", "--json"]
+    for batch in ("B-1", "B-2", "C-1", "C-2", "C-3", "B-9"):
+        result = CliRunner().invoke(cli, [
+            "report", str(archive.parent), "--trust", str(folder / "line-4.pub.pem"), "--batch", batch, *every,
+        ])  # fmt: skip
+        [gateway] = json.loads(result.stdout)["gateways"]
+        runs = gateway["batch"]["runs"]
+        own = {number for number, each in contexts.items() if each.members["batch"] == batch}
+        within = sum(bool(block.context) and own >= set(block.context) for block in blocks)
+        assert sum(run["blocks"] for run in runs) == within > 0
+        assert len(runs) == (2 if batch in ("B-1", "B-9") else 1)  # Used again; and the unit was renamed.
+        counted = sum(run["blocks"] + run["boundary_blocks"] + run["unknown_blocks"] for run in runs)
+        assert counted + gateway["batch"]["outside_blocks"] == len(blocks)
+    exact = folder / "b-9.rec"
+    asked = ["--trust", str(folder / "line-4.pub.pem"), "--batch", "B-9", *every, "-o", str(exact)]
+    assert json.loads(CliRunner().invoke(cli, ["export", str(archive.parent), *asked]).stdout)["records"] > 0
+    verified = CliRunner().invoke(cli, ["verify", str(exact), *asked[:2], "--json"])
+    assert {name for chain in json.loads(verified.stdout)["epochs"] for name, count in chain["verdicts"].items()
+            if count} == {"AUTHENTIC"}  # fmt: skip
+    assert not json.loads(verified.stdout)["unattributed"]
 
 
 def _check_blocks(plant: Plant, content: Sequence[object], changed_at_ns: int) -> None:
