@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 SECONDS ?= 60
-JOBS ?= 3
+JOBS ?= 4
 
 .PHONY: help demo test bench package medium docs picture screenshots lock clean
 
@@ -14,7 +14,7 @@ demo: ## A simulated plant from register to verified archive; SECONDS=60 says ho
 	@.ci/environment $(PYTHON) requirements.lock
 	@.venv/bin/tidegate demo --seconds $(SECONDS) $(if $(HISTORIAN),--historian)
 
-test: ## Install what the tests need and run them all; JOBS=3 says how many at once.
+test: ## Install what the tests need and run them all; JOBS=4 says how many at once.
 	@.ci/packages test
 	@.ci/environment $(PYTHON) requirements-test.lock
 	@.ci/checks $(JOBS)

@@ -1,8 +1,8 @@
 """The content of a BatchProductionRecord, as far as Tidegate writes it, to check a record against.
 
-Written down from BatchML-BatchProductionRecord.xsd, B2MML-CoreComponents.xsd and B2MML-Common.xsd of MESA
-International, V0701 and V0600, which agree in these elements: their order, how often each may stand, and its text. It
-is no schema of MESA. The Business To Manufacturing Markup Language (B2MML) is used courtesy of MESA International.
+Written down from BatchML-BatchProductionRecord.xsd of MESA International in V0701 and V0600, B2MML-CoreComponents.xsd
+in V0701 and B2MML-Common.xsd in V0600: the order of the elements, how often each may stand, and its text. It is no
+schema of MESA. The Business To Manufacturing Markup Language (B2MML) is used courtesy of MESA International.
 """
 
 from __future__ import annotations
