@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge.approval.signers import Signers
 from edge.config.check_process import Role
-from edge.config.contexts import context_problems
+from edge.config.context_problems import context_problems
 from edge.config.devices import (
     CheckedDevice,
     Find,

@@ -103,8 +103,8 @@ def page(marked: Mapping[str, Sequence[Test]], results: Mapping[Test, str] | Non
         "and run `make docs`. -->",
         "",
         "Each [requirement](../requirements.md), what goes wrong at the plant where it does not hold, and the tests",
-        "that show it. `make test` prints this table with their results, and fails where one of them failed or did not",
-        "run.",
+        "that show it. `make test` writes this table with their results to `build/requirements.md`, and fails where",
+        "one of them failed or did not run.",
     ]
     group = ""
     for one in requirements().values():

@@ -16,7 +16,7 @@ function query(sql) {
 
 const of = "gateway = :'gateway' AND device = :'device'";
 const [{ version }] = query("SELECT max(version) AS version FROM tidegate.version");
-if (version !== 2) throw new Error(`written for version 2 of the contract, and this is ${version}`);
+if (version !== 3) throw new Error(`written for version 3 of the contract, and this is ${version}`);
 
 // 64 bits are more than a number of JavaScript holds: such columns travel as text.
 const history = query(`SELECT tag, t, t_ns::text, value, exact::text, text, unit, quality, status, uncertainty_ns, source_ns::text,
