@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pwd
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -73,14 +72,6 @@ def sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def account_name(user: int) -> str:
-    """The name of an account by its user ID; a number where it has no name."""
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return f"uid {user}"
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from edge.accounts import claimed_name, own_account
 from edge.approval.sshsig import Refused
 from edge.cli import EXIT_NO
 from edge.cli.change_file import ChangeFile, read_change
@@ -30,9 +30,8 @@ from edge.config.proposal import plan_line, plans_that_differ, proposal_body
 from edge.config.settings import GatewaySettings
 from edge.config.written import differences
 from edge.errors import ConfigError
-from edge.files import account_name
 from edge.gateway.approvals import approved, list_on_record
-from edge.gateway.configurations import check_reason, claimed_account, seen
+from edge.gateway.configurations import check_reason
 from edge.gateway.control import GatewayRefuses, GatewaySilent, Request, ask
 from edge.seal.approval import Approval
 from edge.sentences import changed
@@ -166,15 +165,11 @@ def changed_configuration(path: Path, previous: int | None) -> ChangedConfigurat
 
 def _asked(checked: Checked, why: str, proposed: ChangeFile | None) -> Pending:
     """Who asks for what, and with which approval."""
-    account = claimed_account(account_name(os.getuid()), seen(_claimed()))
+    account = own_account()
     if proposed is None:
         return Pending(digest=checked.digest.hex(), account=account, why=why)
     return Pending(digest=proposed.change.new, account=account, why=why, change=proposed.change.head,
                    sha256=proposed.sha256, signature=proposed.signature)  # fmt: skip
-
-
-def _claimed() -> str:
-    return os.environ.get("SUDO_USER") or os.environ.get("DOAS_USER") or ""
 
 
 def _judged(path: Path, changed: ChangedConfiguration, asked: Pending) -> str:
@@ -247,7 +242,7 @@ def _apply(
     async def ask_until_done(shown: Progress) -> Mapping[str, Any]:
         nonlocal is_begun
         begin = Request(
-            ask="apply", device="", digest=asked.digest, why=asked.why, within=str(within_s), claimed=_claimed(),
+            ask="apply", device="", digest=asked.digest, why=asked.why, within=str(within_s), claimed=claimed_name(),
             change=asked.change, sha256=asked.sha256, signature=asked.signature,
         )  # fmt: skip
         try:

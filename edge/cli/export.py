@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -17,6 +16,7 @@ from typing import Literal
 
 import click
 
+from edge.accounts import own_account
 from edge.cli import EXIT_NO
 from edge.cli.batch import batch_options, batch_slice, check_unit
 from edge.cli.log_sentences import log_sentence
@@ -34,8 +34,6 @@ from edge.export.lines import LongLines, WideLines
 from edge.export.records import SliceRecords
 from edge.export.selection import Selection
 from edge.export.values import Groups
-from edge.files import account_name
-from edge.gateway.configurations import claimed_account, seen
 from edge.model import Catalogue, CatalogueTag
 from edge.references import TrustPath, trust_path
 from edge.relay.removals import statements_in
@@ -244,8 +242,7 @@ class _Out:
 
 def _tell(archive: Path, output: Path, values: int) -> None:
     """Tell the system's log: an archive has no key to put on record what was taken out of it."""
-    account = claimed_account(account_name(os.getuid()), seen(os.environ.get("SUDO_USER") or ""))
-    told = {"account": account, "archive": str(archive), "file": str(output), "values": values}
+    told = {"account": own_account(), "archive": str(archive), "file": str(output), "values": values}
     with closing(Syslog(_SYSLOG, "", log_sentence)) as syslog:
         syslog.take("info", "export", told)
 

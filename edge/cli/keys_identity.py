@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 import click
 
 from edge import logs
+from edge.accounts import account_name
 from edge.cli.output import ExistingPath, Failure
 from edge.clock import SystemClock
 from edge.config.check import check
 from edge.config.check_process import Site, begin_check
 from edge.config.settings import GatewaySettings
 from edge.errors import ConfigError
-from edge.files import account_name, replace_file
+from edge.files import replace_file
 from edge.gateway import settings_map
 from edge.gateway.acquire import acquire
 from edge.gateway.audit import EventKind

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from edge import logs
+from edge.accounts import account_name
 from edge.buffer import PosixDisk
 from edge.buffer.segment import end_of, list_segments, read_records
 from edge.buffer.watermark import load_watermark
@@ -19,7 +20,7 @@ from edge.cli import EXIT_NO
 from edge.cli.output import ExistingPath, Failure, print_json
 from edge.cli.progress import Progress, unless_stopped
 from edge.clock import SystemClock
-from edge.files import account_name, named_in_errors
+from edge.files import named_in_errors
 from edge.references import TrustPath, trust_path
 from edge.relay.medium import RecordFile, checksums, is_whole, record_files, write
 from edge.relay.record_stream import split

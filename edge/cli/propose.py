@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
+from edge.accounts import own_account
 from edge.approval.change import NAMESPACE, Change
 from edge.cli.apply import changed_configuration
 from edge.cli.check import show_problems
@@ -18,8 +18,7 @@ from edge.config.kept import unpack
 from edge.config.proposal import proposal_body
 from edge.config.written import differences
 from edge.errors import ConfigError
-from edge.files import account_name
-from edge.gateway.configurations import check_reason, claimed_account, seen
+from edge.gateway.configurations import check_reason
 from edge.units import counted, format_utc
 
 
@@ -68,9 +67,8 @@ def command(path: Path, *, why: str, to: Path | None, previous: int | None, as_j
         raise click.UsageError(f"--why: {error}") from error
     if checked.digest == held.digest:
         raise Failure("the files are those of the configuration that runs: there is nothing to propose")
-    claimed = os.environ.get("SUDO_USER") or os.environ.get("DOAS_USER") or ""
     change = Change(
-        gateway=checked.name, proposed_by=claimed_account(account_name(os.getuid()), seen(claimed)),
+        gateway=checked.name, proposed_by=own_account(),
         at=format_utc(time.time_ns()), why=why, files=str(path.absolute()), old=held.digest.hex(),
         new=checked.digest.hex(),
     )  # fmt: skip

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from edge.accounts import account_name, claimed_name
 from edge.cli import EXIT_NO
 from edge.cli.output import ExistingPath, print_json
 from edge.cli.progress import Progress
 from edge.errors import ConfigError
-from edge.files import account_name
 from edge.terminal import output_width, printable, wrap
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _qualify(
 
 def _account() -> str:
     """Who runs it: the account, and by its own word the one behind it."""
-    claimed = os.environ.get("SUDO_USER") or os.environ.get("DOAS_USER") or ""
+    claimed = claimed_name()
     return account_name(os.getuid()) + (f" (for {printable(claimed)})" if claimed else "")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -11,13 +10,13 @@ from pathlib import Path
 
 import click
 
+from edge.accounts import own_account
 from edge.approval.review import NAMESPACE, Review
 from edge.cli.output import ExistingPath, Failure, print_json
 from edge.cli.progress import Progress
 from edge.cli.report import command_line, files_of, hashed, read_files
 from edge.cli.time_range import range_options, window_of
-from edge.files import account_name, make_directory
-from edge.gateway.configurations import claimed_account, seen
+from edge.files import make_directory
 from edge.references import TrustPath, trust_path
 from edge.relay.removals import statements_in
 from edge.report.answer import Asked, range_report
@@ -91,7 +90,7 @@ def command(
     if found is None or not heads:
         raise Failure("nothing that is authentic is held in this range: there is nothing to review")
     review = Review(
-        gateway=found.gateway, by=claimed_account(account_name(os.getuid()), seen(os.environ.get("SUDO_USER") or "")),
+        gateway=found.gateway, by=own_account(),
         at=format_utc(now_ns), begin=_text(found.from_ns), end=_text(found.to_ns), answer=found.text, note=note,
         heads=heads,
     )  # fmt: skip

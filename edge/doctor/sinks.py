@@ -13,10 +13,10 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from edge.accounts import account_name
 from edge.config.settings import HistorianSettings, SinkSettings
 from edge.doctor.findings import Finding
 from edge.errors import ConfigError
-from edge.files import account_name
 from edge.references import tls_files
 from edge.tls import TlsFiles, explain, load_context
 

@@ -30,6 +30,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 import orjson
 
+from edge.accounts import account_name, claimed_account, seen
 from edge.approval.sshsig import Refused
 from edge.config.check_process import Site, check_again
 from edge.config.kept import (
@@ -44,12 +45,11 @@ from edge.config.kept import (
 )
 from edge.config.settings import TAKEN_WHILE_IT_RUNS, GatewaySettings
 from edge.errors import BufferFull, ConfigError
-from edge.files import account_name
 from edge.gateway.acquire import Acquisition
 from edge.gateway.approvals import ApproverList, approved, list_of
 from edge.gateway.audit import EventKind
 from edge.gateway.calibrations import is_same_but_for_calibration
-from edge.gateway.configurations import Author, check_reason, claimed_account, seen
+from edge.gateway.configurations import Author, check_reason
 from edge.gateway.control import GatewayRefuses, Request
 from edge.gateway.devices import PlannedSite, plan_site
 from edge.logs import get_logger

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from unicodedata import category
 
 import orjson
 
+from edge.accounts import TEXT_LIMIT, account_name, seen
 from edge.approval.sshsig import Refused
 from edge.config.check_process import Site
 from edge.config.kept import (
@@ -24,7 +24,7 @@ from edge.config.kept import (
 )
 from edge.config.settings import GatewaySettings
 from edge.errors import BufferFull, ConfigError
-from edge.files import account_name, replace_file
+from edge.files import replace_file
 from edge.gateway.approvals import approved, list_on_record
 from edge.health import ConfigurationStatus
 from edge.logs import get_logger
@@ -35,10 +35,7 @@ from edge.seal.payloads import KeptPart
 
 NEWEST = "configurations.json"
 """In the state directory: the newest configurations on record, for the status after the next start."""
-WHY_LIMIT = 500
-"""Most characters of a reason."""
 _PART_BYTES = 40_000  # Of a configuration, in one record.
-_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # Categories of Unicode; Cf turns text around, or hides.
 
 log = get_logger(__name__)
 
@@ -140,20 +137,10 @@ def newest_configurations(state: Path) -> list[ConfigurationStatus]:
         return []
 
 
-def claimed_account(vouched: str, claimed: str) -> str:
-    """Who asked: the account that is certain, and a name that is only claimed, marked as that."""
-    return f"{vouched} (claims to be {claimed})" if claimed not in ("", vouched) else vouched
-
-
-def seen(text: str) -> str:
-    """A text of others as a reason: of that length, and what cannot be seen in it is a question mark."""
-    return "".join("?" if category(each) in _UNSEEN else each for each in text[:WHY_LIMIT])
-
-
 def check_reason(why: str, *, is_regulated: bool) -> None:
     """Raise ConfigError where this reason cannot be put on record."""
     if why != seen(why):
-        raise ConfigError(f"the reason must be one line of at most {WHY_LIMIT} characters, without characters that "
+        raise ConfigError(f"the reason must be one line of at most {TEXT_LIMIT} characters, without characters that "
                           "cannot be seen or change the direction of writing")  # fmt: skip
     if is_regulated and sum(any(map(str.isalnum, word)) for word in why.split()) < 2:
         raise ConfigError("this gateway is regulated: give a reason of more than one word, such as "

@@ -20,6 +20,7 @@ from typing import Any, Self
 import orjson
 
 from edge import unix_sockets
+from edge.accounts import account_name
 from edge.errors import (
     DeviceRefused,
     DeviceUnreachable,
@@ -29,7 +30,6 @@ from edge.errors import (
     TidegateError,
     code_of,
 )
-from edge.files import account_name
 from edge.health import StatusSnapshot
 from edge.logs import get_logger
 from edge.scan import Busy

@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Protocol
 
+from edge.accounts import account_name
 from edge.buffer import PosixDisk
 from edge.buffer.segment import end_of, list_segments
 from edge.buffer.watermark import load_watermark
 from edge.clock import Clock
 from edge.errors import BufferFull
-from edge.files import account_name, sync_directory
+from edge.files import sync_directory
 from edge.intervals import IntervalSet
 from edge.logs import get_logger
 from edge.ranges import RecordRange, ranges_from_text, ranges_to_text

@@ -24,6 +24,7 @@ from typing import Any
 
 import orjson
 
+from edge.accounts import account_name
 from edge.config.settings import GatewaySettings
 from edge.doctor import machine
 from edge.doctor.examine import Patient, examine
@@ -31,7 +32,6 @@ from edge.doctor.files import SECRETS, references
 from edge.doctor.findings import Area, DoctorAnswer
 from edge.doctor.service import Unit, run, units_of
 from edge.errors import ConfigError
-from edge.files import account_name
 from edge.qualify.checks import Outcome, Task, named
 from edge.seal.signed_folder import sha256_of
 from edge.units import counted, is_loopback

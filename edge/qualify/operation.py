@@ -23,11 +23,11 @@ from typing import Any
 
 import orjson
 
+from edge.accounts import account_name
 from edge.demo.broker import Broker
 from edge.demo.broker_packets import Message
 from edge.demo.plant import known_devices
 from edge.demo.processes import ProcessPair, SnapshotCallback, has_archived, is_drained
-from edge.files import account_name
 from edge.health import StatusSnapshot
 from edge.mqtt.reason_codes import Reason
 from edge.qualify import approval, components

@@ -7,7 +7,7 @@ import pwd
 
 import pytest
 
-from edge.files import account_name
+from edge.accounts import account_name
 
 
 @pytest.mark.requirement("REQ-TRAIL-03")

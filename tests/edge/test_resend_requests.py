@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.accounts import account_name
 from edge.buffer import PosixDisk, Store
 from edge.buffer.space import BufferLimits
-from edge.files import account_name
 from edge.gateway.resend import SIZE_LIMIT_BYTES, numbers_of, read_request, write_request
 from edge.ranges import RecordRange, ranges_from_text, ranges_to_text
 from tests.support.crash_matrix import Stored

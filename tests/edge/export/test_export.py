@@ -15,8 +15,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edge.accounts import account_name
 from edge.clock import TimeState
-from edge.files import account_name
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock, TimeKind
 from edge.seal import Loss, LossReason, TimeChange
 from tests.edge.export.conftest import between, export, read, run
