@@ -9,7 +9,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import tzinfo
 from fnmatch import fnmatchcase
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -22,9 +21,8 @@ from edge.cli.batch import batch_options, batch_slice, check_unit
 from edge.cli.log_sentences import log_sentence
 from edge.cli.output import ExistingPath, Failure, json_bytes, print_json
 from edge.cli.progress import Progress, unless_stopped
-from edge.cli.report import command_line, files_of, hashed, read_files
+from edge.cli.report import files_of, read_files, report_of
 from edge.cli.time_range import range_options, window_of
-from edge.clock import SystemClock
 from edge.config.check import WITH_DUCKDB
 from edge.config.messages import choices
 from edge.export.b2mml import B2mmlFile, Happened, Head, Version
@@ -36,10 +34,8 @@ from edge.export.selection import Selection
 from edge.export.values import Groups
 from edge.model import Catalogue, CatalogueTag
 from edge.references import TrustPath, trust_path
-from edge.relay.removals import statements_in
 from edge.relay.shown_values import Wanted
 from edge.relay.value_tables import ValueTables
-from edge.report.answer import Asked, range_report
 from edge.report.batch import BatchSlice, Part, trimmed
 from edge.report.collect import Collector
 from edge.report.facts import Result
@@ -147,14 +143,10 @@ def command(
         exact = None if chosen is None or form != "records" else SliceRecords(chosen)
         collector = Collector(trust, window, gateway=gateway, time_text=times.short, batch=chosen,
                               follower=selection.note if exact is None else exact.note)  # fmt: skip
-        read_files(collector, files, progress)
-        collector.note_removals(trust, statements_in(list(dict.fromkeys(each.parent for each in files)), gateway))
+        read_files(collector, files, gateway, trust, progress)
         times.begin_with(collector.begin_ns)
-        report = range_report(collector, Asked(
-            zone=str(zone or ""), version=version("tidegate"), command=command_line(),
-            made_at_ns=SystemClock().utc_ns(), trust=tuple(hashed(anchors)), not_reported=not_reported,
-            with_tags=None if chosen is None else lambda *_: True,
-        ))  # fmt: skip
+        with_tags = None if chosen is None else lambda *_: True
+        report = report_of(collector, anchors, zone, not_reported, with_tags)
         catalogues = {digest: each for held in collector.gateways.values()
                       for digest, each in held.readings.catalogues.items()}  # fmt: skip
         named = [each for digest, each in catalogues.items() if digest in selection.catalogues or admit]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import tzinfo
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -11,15 +10,12 @@ import click
 from edge.cli import EXIT_NO
 from edge.cli.output import ExistingPath, print_json
 from edge.cli.progress import Progress, unless_stopped
-from edge.cli.report import command_line, files_of, hashed, read_files
+from edge.cli.report import files_of, read_files, report_of
 from edge.cli.time_range import range_options, window_of
-from edge.clock import SystemClock
 from edge.config.messages import choices
 from edge.export.impact import Batches, ImpactAnswer, Touched, TouchedTag, instruments
 from edge.export.selection import Selection
 from edge.references import TrustPath, trust_path
-from edge.relay.removals import statements_in
-from edge.report.answer import Asked, range_report
 from edge.report.collect import Collector
 from edge.report.times import Times
 from edge.seal.record import ISSUER_PREFIX
@@ -65,13 +61,9 @@ def command(
 
     collector = Collector(trust, window, gateway=gateway, time_text=times.short, follower=follow)
     with unless_stopped("nothing was listed"), Progress("impact", "%") as progress:
-        read_files(collector, files, progress)
-        collector.note_removals(trust, statements_in(list(dict.fromkeys(each.parent for each in files)), gateway))
+        read_files(collector, files, gateway, trust, progress)
         times.begin_with(collector.begin_ns)
-        report = range_report(collector, Asked(
-            zone=str(zone or ""), version=version("tidegate"), command=command_line(),
-            made_at_ns=SystemClock().utc_ns(), trust=tuple(hashed(anchors)), not_reported=not_reported, with_tags=None,
-        ))  # fmt: skip
+        report = report_of(collector, anchors, zone, not_reported)
         histories = {name.removeprefix(ISSUER_PREFIX): each.calibrations for name, each in collector.gateways.items()}
         _check_instrument(instrument, instruments(histories.values()))
         catalogues = {digest: each for held in collector.gateways.values()

@@ -91,14 +91,10 @@ def command(
         reviewed = ReviewedRecords(window, wanted_by(reviews))
         collector = Collector(trust, window, gateway=gateway, time_text=times.short, batch=chosen,
                               follower=reviewed.note if reviews else None)  # fmt: skip
-        read_files(collector, files, progress)
-    collector.note_removals(trust, statements_in(list(dict.fromkeys(each.parent for each in files)), gateway))
+        read_files(collector, files, gateway, trust, progress)
     times.begin_with(collector.begin_ns)
-    report = range_report(collector, Asked(
-        zone=str(zone or ""), version=version("tidegate"), command=command_line(), made_at_ns=SystemClock().utc_ns(),
-        trust=tuple(hashed(anchors)), not_reported=not_reported,
-        with_tags=_wanted("*" if pattern is None and batch is not None else pattern),
-    ))  # fmt: skip
+    wanted = _wanted("*" if pattern is None and batch is not None else pattern)
+    report = report_of(collector, anchors, zone, not_reported, wanted)
     report = with_reviews(report, reviews, reviewed, collector, None if approvers is None else read_signers(approvers))
     if html is not None:
         _write(html, report_page(report, times, None if signer is None else signer.named(html)).encode(), signer)
@@ -168,8 +164,10 @@ def files_of(archive: Path, gateway: str | None, trust: Trust) -> tuple[list[Pat
     return [path for path in found if path.parent.name not in left_out], tuple(sorted(left_out))
 
 
-def read_files(collector: Collector, files: Sequence[Path], progress: Progress) -> None:
-    """Read them all, in their order; progress is in percent."""
+def read_files(
+    collector: Collector, files: Sequence[Path], gateway: str | None, trust: Trust, progress: Progress
+) -> None:
+    """Read them all, in their order, and what retention removed of them; progress is in percent."""
     done_bytes = 0
     total_bytes = sum(path.stat().st_size for path in files) or 1
     for path in files:
@@ -181,6 +179,18 @@ def read_files(collector: Collector, files: Sequence[Path], progress: Progress) 
         with named_in_errors(path):
             collector.read(path, say)
         done_bytes += path.stat().st_size
+    collector.note_removals(trust, statements_in(list(dict.fromkeys(each.parent for each in files)), gateway))
+
+
+def report_of(
+    collector: Collector, anchors: Sequence[TrustPath], zone: tzinfo | None, not_reported: tuple[str, ...],
+    with_tags: Callable[[str, str], bool] | None = None,
+) -> RangeReport:  # fmt: skip
+    """The report on what was read, as this command makes it now; see `Asked`."""
+    return range_report(collector, Asked(
+        zone=str(zone or ""), version=version("tidegate"), command=command_line(), made_at_ns=SystemClock().utc_ns(),
+        trust=tuple(hashed(anchors)), not_reported=not_reported, with_tags=with_tags,
+    ))  # fmt: skip
 
 
 def _wanted(pattern: str | None) -> Callable[[str, str], bool] | None:

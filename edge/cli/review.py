@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from datetime import tzinfo
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -14,12 +12,10 @@ from edge.accounts import own_account
 from edge.approval.review import NAMESPACE, Review
 from edge.cli.output import ExistingPath, Failure, print_json
 from edge.cli.progress import Progress
-from edge.cli.report import command_line, files_of, hashed, read_files
+from edge.cli.report import files_of, read_files, report_of
 from edge.cli.time_range import range_options, window_of
 from edge.files import make_directory
 from edge.references import TrustPath, trust_path
-from edge.relay.removals import statements_in
-from edge.report.answer import Asked, range_report
 from edge.report.collect import Collector
 from edge.report.facts import Result
 from edge.report.reviews import DIRECTORY, SUFFIX, ReviewedRecords
@@ -78,21 +74,15 @@ def command(
     records = ReviewedRecords(window)
     collector = Collector(trust, window, gateway=gateway, follower=records.note)
     with Progress("review", "%") as progress:
-        read_files(collector, files, progress)
-    collector.note_removals(trust, statements_in(folders, gateway))
-    now_ns = time.time_ns()
-    report = range_report(collector, Asked(
-        zone=str(zone or ""), version=version("tidegate"), command=command_line(), made_at_ns=now_ns,
-        trust=tuple(hashed(anchors)), not_reported=not_reported, with_tags=None,
-    ))  # fmt: skip
+        read_files(collector, files, gateway, trust, progress)
+    report = report_of(collector, anchors, zone, not_reported)
     found = report.gateways[0] if report.gateways else None
     heads = () if found is None else tuple(records.heads(issuer_of(found.gateway), collector))
     if found is None or not heads:
         raise Failure("nothing that is authentic is held in this range: there is nothing to review")
     review = Review(
-        gateway=found.gateway, by=own_account(),
-        at=format_utc(now_ns), begin=_text(found.from_ns), end=_text(found.to_ns), answer=found.text, note=note,
-        heads=heads,
+        gateway=found.gateway, by=own_account(), at=format_utc(report.made_at_ns), begin=_text(found.from_ns),
+        end=_text(found.to_ns), answer=found.text, note=note, heads=heads,
     )  # fmt: skip
     folder = folders[0] / DIRECTORY
     file = folder / f"{review.at.replace(':', '')}{SUFFIX}"
