@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple
 
 from edge.approval.sshsig import Refused, Signature, check_key
@@ -53,6 +54,12 @@ class Signers(NamedTuple):
     """Those of a file, in its order."""
 
     listed: Sequence[Signer]
+
+    @classmethod
+    def read(cls, path: Path) -> Signers:
+        """From a file. Raises OSError, or ConfigError as `parse` does."""
+        with path.open("rb") as file:
+            return cls.parse(file.read(LIMIT_BYTES + 1), str(path))
 
     @classmethod
     def parse(cls, data: bytes, file: str) -> Signers:

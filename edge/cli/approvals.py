@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edge.approval.signers import LIMIT_BYTES, Signers
+from edge.approval.signers import Signers
 from edge.cli.output import ExistingPath
 from edge.seal import ConfigChange
 from edge.seal.approval import Approval
@@ -44,9 +44,3 @@ class ApprovalAnswer:
         return cls(name=approval.name, role=approval.role, meaning=approval.meaning, proposed_by=approval.proposed_by,
                    proposed_at=approval.proposed_at, fingerprint=approval.fingerprint,
                    check="" if approvers is None else why_not_approved(change, approval, approvers))  # fmt: skip
-
-
-def read_signers(path: Path) -> Signers:
-    """Those in a file of allowed signers. Raises ConfigError, or OSError."""
-    with path.open("rb") as file:
-        return Signers.parse(file.read(LIMIT_BYTES + 1), str(path))

@@ -13,7 +13,7 @@ import click
 
 from edge.approval.signers import Signers
 from edge.cli import EXIT_NO
-from edge.cli.approvals import ApprovalAnswer, approvers_option, read_signers
+from edge.cli.approvals import ApprovalAnswer, approvers_option
 from edge.cli.history_changes import Changes, glob
 from edge.cli.output import ExistingPath, print_json
 from edge.cli.records import Records
@@ -148,7 +148,7 @@ def command(
     window = window_of(start, end, zone)
     records, history, kept = Records(paths, gateway, anchors, _READ), History(), KeptConfigurations()
     _read(records, history, kept)
-    signers = None if approvers is None else read_signers(approvers)
+    signers = None if approvers is None else Signers.read(approvers)
     wanted = _Wanted(window, accounts, Changes(kept, wanted_paths), signers)
     entries = tuple(entry for step in history.steps() if (entry := wanted.entry(step)) is not None)
     is_sound = records.is_whole and all(each.is_sound and each.is_confirmed for each in entries)

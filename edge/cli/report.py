@@ -14,8 +14,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from edge.approval.signers import Signers
 from edge.cli import EXIT_NO
-from edge.cli.approvals import approvers_option, read_signers
+from edge.cli.approvals import approvers_option
 from edge.cli.batch import batch_options, batch_slice, check_unit
 from edge.cli.output import ExistingPath, json_bytes, print_json
 from edge.cli.progress import Progress
@@ -95,7 +96,7 @@ def command(
     times.begin_with(collector.begin_ns)
     wanted = _wanted("*" if pattern is None and batch is not None else pattern)
     report = report_of(collector, anchors, zone, not_reported, wanted)
-    report = with_reviews(report, reviews, reviewed, collector, None if approvers is None else read_signers(approvers))
+    report = with_reviews(report, reviews, reviewed, collector, None if approvers is None else Signers.read(approvers))
     if html is not None:
         _write(html, report_page(report, times, None if signer is None else signer.named(html)).encode(), signer)
     if json_to is not None:

@@ -15,7 +15,7 @@ import click
 from edge.approval.signers import Signers
 from edge.buffer import PosixDisk, Reader
 from edge.cli import EXIT_NO
-from edge.cli.approvals import ApprovalAnswer, approvers_option, read_signers
+from edge.cli.approvals import ApprovalAnswer, approvers_option
 from edge.cli.output import ExistingPath, print_json
 from edge.cli.pack import verify_pack
 from edge.cli.progress import Progress
@@ -167,7 +167,7 @@ def command(
     window = window_of(start, end, zone, takes_seqs=True)
     trust = Trust.load(anchors)
     verifier, coverage = Verifier(trust, fast=fast, window=window), Coverage(window)
-    approvals = _Approvals(window, None if approvers is None else read_signers(approvers))
+    approvals = _Approvals(window, None if approvers is None else Signers.read(approvers))
     with Progress("verify", "records") as progress:
         damage, refused = _read(stored(paths, gateway, progress), gateway, verifier, coverage, approvals)
     for path in witnesses:

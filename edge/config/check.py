@@ -261,7 +261,7 @@ def _approvers(file: Path, root: Node, *, is_regulated: bool) -> Iterator[Proble
     if not is_regulated:
         yield _warning(root, "gateway.regulated is false: no change needs an approval", "approval")
     try:
-        Signers.parse(file.read_bytes(), str(file))
+        Signers.read(file)
     except OSError as error:
         yield _warning(root, f"{file} cannot be read, and nobody can approve a change: {error.strerror}", "approval",
                        "allowed_signers")  # fmt: skip

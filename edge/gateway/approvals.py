@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge.approval.judge import Place, judge
-from edge.approval.signers import LIMIT_BYTES, Signers
+from edge.approval.signers import Signers
 from edge.approval.sshsig import Refused
 from edge.config.check_process import Site
 from edge.config.kept import Pending, digest_on_record, file_of, unpack
@@ -78,8 +78,7 @@ def approved(
 def signers_in(file: Path) -> Signers:
     """Those in a file. Raises Refused where it cannot be read, or has an error."""
     try:
-        with file.open("rb") as opened:
-            return Signers.parse(opened.read(LIMIT_BYTES + 1), str(file))
+        return Signers.read(file)
     except OSError as error:
         raise Refused("signers", f"the file of allowed signers {file} cannot be read: {error.strerror}") from error
     except ConfigError as error:
